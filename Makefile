@@ -1,0 +1,47 @@
+# Every target does its own set-up in .venv; the README has the same as plain commands.
+PYTHON ?= python3
+BIN := .venv/bin
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
+
+.PHONY: quickstart gmb test test-all lab help
+.DEFAULT_GOAL := help
+
+quickstart: .venv/installed ## the whole suite on the built-in sample corpus: reports/quickstart/index.html
+	$(BIN)/python -m nerlib params/quickstart.yaml
+
+gmb: .venv/installed ## the same on the Kaggle corpus: data/ner_dataset.csv(.zip), or DATA=path
+	$(BIN)/python -m nerlib params/gmb.yaml $(if $(DATA),-p data "$(abspath $(DATA))")
+
+test: .venv/installed-test ## linter and tests
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/installed-test ## linter and all tests, also those that take minutes
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+lab: .venv/installed ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab notebooks
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+# Without an NVIDIA GPU, plain pip would fetch gigabytes of CUDA libraries; uv knows PyTorch's index of CPU builds.
+.venv/torch: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	@if command -v nvidia-smi > /dev/null; then $(BIN)/pip install -q "$(TORCH)"; else \
+	  $(BIN)/pip install -q uv; \
+	  $(BIN)/uv pip install --python $(BIN)/python --torch-backend=cpu "$(TORCH)" || { \
+	    echo "The index of CPU builds is out of reach; installing $(TORCH) as pip finds it, maybe with CUDA libraries."; \
+	    $(BIN)/pip install -q "$(TORCH)"; }; fi
+	@touch $@
+
+.venv/installed: .venv/torch
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/pip install -q -e ".[test]"
+	@touch $@

@@ -1,0 +1,178 @@
+"""From words to batches: vocabularies, word pieces, windows, labels, padding."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PreTrainedTokenizerBase
+
+from nerlib.corpus import Corpus, ranges
+
+IGNORE_LABEL = -100  # torch.nn.functional.cross_entropy leaves these positions out
+PAD_POS, IGNORE_POS = 0, 1  # POS ids of special pieces, and of pieces after a word's first
+MULTIPLE = 8  # lengths are rounded up to it: fewer distinct shapes, for which the CPU's kernels are cached
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Class order of labels and POS tags; ids are positions."""
+
+    labels: list[str]
+    pos: list[str]  # PAD and IGNORE first; empty without POS
+
+    @classmethod
+    def of(cls, corpus: Corpus, with_pos: bool) -> "Vocabulary":
+        """The corpus's labels and, if asked for, its POS tags in alphabetical order."""
+        return cls(corpus.labels, ["[PAD]", "[IGNORE]", *sorted(set(corpus.pos))] if with_pos else [])
+
+
+class NERDatasetWithPOS(Dataset):
+    """Windows of word pieces; an item holds input_ids, attention_mask, labels, pos_tags, each (pieces,) int64.
+
+    Label and POS id of a word stand on its first piece; its other pieces carry IGNORE_LABEL and IGNORE_POS, [CLS] and
+    [SEP] IGNORE_LABEL and PAD_POS. A sentence longer than `max_length` pieces is cut into windows that overlap by a
+    quarter; each word is labelled in one window only, the one that shows most of its context, so that over all
+    windows the labelled pieces are the words of `sentences`, each once and in order.
+    """
+
+    def __init__(self, corpus: Corpus, sentences: np.ndarray, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase,
+                 max_length: int):
+        """Encode the given sentences of `corpus`. Raises ValueError where one word alone exceeds a window."""
+        rows = corpus.rows(sentences)
+        self.words = corpus.words[rows]
+        self.offsets = np.append([0], np.cumsum(corpus.lengths[sentences]))
+        self.labels = _ids(corpus.tags[rows], vocabulary.labels)
+        self.pos = _ids(corpus.pos[rows], vocabulary.pos) if vocabulary.pos else None
+        self.pieces, self.starts = encode(self.words, tokenizer)
+        self.special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
+        self.pad_id, self.max_length = tokenizer.pad_token_id, max_length
+        self.windows = windows(self.starts, self.offsets, max_length - 2, self.words)
+        self.lengths = self.starts[self.windows[:, 1]] - self.starts[self.windows[:, 0]] + 2
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        first, last, own_first, own_last = self.windows[index]
+        begin, end = self.starts[first], self.starts[last]
+        length = end - begin + 2
+        heads = self.starts[first:last] - begin + 1  # each word's first piece, after [CLS]
+        input_ids = np.empty(length, np.int64)
+        input_ids[0], input_ids[-1] = self.special
+        input_ids[1:-1] = self.pieces[begin:end]
+        labels = np.full(length, IGNORE_LABEL, np.int64)
+        labels[heads[own_first - first:own_last - first]] = self.labels[own_first:own_last]
+        pos_tags = np.full(length, IGNORE_POS, np.int64)
+        pos_tags[[0, -1]] = PAD_POS
+        if self.pos is not None:
+            pos_tags[heads] = self.pos[first:last]
+        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.ones(length, dtype=torch.int64),
+                "labels": torch.from_numpy(labels), "pos_tags": torch.from_numpy(pos_tags)}
+
+    def collate(self, items: list[dict[str, torch.Tensor]], length: int = 0) -> dict[str, torch.Tensor]:
+        """Pad items to `length` or, if 0, to the longest of them; each tensor (items, length) int64."""
+        longest = max(len(item["input_ids"]) for item in items)
+        length = length or min(-(-longest // MULTIPLE) * MULTIPLE, max(self.max_length, longest))
+        fill = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_LABEL, "pos_tags": PAD_POS}
+        batch = {key: torch.full((len(items), length), value) for key, value in fill.items()}
+        for row, item in enumerate(items):
+            for key, value in item.items():
+                batch[key][row, :len(value)] = value
+        return batch
+
+    def loader(self, batch_size: int, padding: str, seed: int | None = None) -> DataLoader:
+        """Batches; with a seed in random order, anew each epoch, else by length. `padding`: 'batch' or 'max_length'."""
+        length = self.max_length if padding == "max_length" else 0
+        return DataLoader(self, batch_sampler=LengthBatches(self.lengths, batch_size, seed, mixed=bool(length)),
+                          collate_fn=lambda items: self.collate(items, length))
+
+
+class LengthBatches(Sampler):
+    """Batches of similar length: sorted within random pools of POOL batches, in random order; all sorted without a seed.
+
+    `mixed` leaves the lengths of a batch to chance: with everything padded to one length, sorting gains nothing.
+    """
+
+    POOL = 50
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int | None, mixed: bool = False):
+        self.lengths, self.batch_size, self.mixed = lengths, batch_size, mixed
+        self.random = None if seed is None else np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.random is None:
+            order, pool = np.arange(len(self.lengths)), len(self.lengths)
+        else:
+            order, pool = self.random.permutation(len(self.lengths)), self.POOL * self.batch_size
+        if not self.mixed:
+            pools = (order[i:i + pool] for i in range(0, len(order), pool))
+            order = np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in pools])
+        batches = [order[i:i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
+        if self.random is not None:
+            self.random.shuffle(batches)
+        return iter(batches)
+
+
+def _ids(values: np.ndarray, vocabulary: list[str]) -> np.ndarray:
+    """Position of each value in the vocabulary, (values,) int64."""
+    index = {value: i for i, value in enumerate(vocabulary)}
+    return np.fromiter((index[value] for value in values), np.int64, len(values))
+
+
+def encode(words: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
+    """Word pieces of all words, and where each word's begin: (pieces,) int32 and (words + 1,) int64.
+
+    WordPiece looks at one word at a time, so each distinct word is encoded once. A word that the tokenizer drops
+    (control characters alone) becomes [UNK]: no word is without a piece.
+    """
+    index: dict[str, int] = {}
+    which = np.fromiter((index.setdefault(word, len(index)) for word in words), np.int64, len(words))
+    encoded = tokenizer(list(index), add_special_tokens=False, return_attention_mask=False)["input_ids"] if index else []
+    encoded = [ids or [tokenizer.unk_token_id] for ids in encoded]
+    counts = np.array([len(ids) for ids in encoded], np.int64)
+    flat = np.fromiter((piece for ids in encoded for piece in ids), np.int32, counts.sum())
+    pieces = flat[ranges((np.cumsum(counts) - counts)[which], counts[which])]
+    return pieces, np.append([0], np.cumsum(counts[which]))
+
+
+def windows(starts: np.ndarray, offsets: np.ndarray, size: int, words: np.ndarray) -> np.ndarray:
+    """Cut sentences into windows of at most `size` pieces: (windows, 4) of first, last, own first, own last word.
+
+    `starts` (words + 1,): where each word's pieces begin; `offsets` (sentences + 1,): where each sentence's words do.
+    A window holds words first … last - 1 and labels own first … own last - 1: those of which it shows more context
+    (pieces to the nearer cut) than its neighbour; ties go to the earlier. Raises ValueError for a word over `size`.
+    """
+    if len(starts) > 1 and (longest := np.diff(starts)).max() > size:
+        word = words[longest.argmax()]
+        raise ValueError(f"the word {word[:40]!r} has {longest.max()} pieces: max_length must be at least {longest.max() + 2}")
+    result = np.column_stack([offsets[:-1], offsets[1:], offsets[:-1], offsets[1:]])
+    long = starts[offsets[1:]] - starts[offsets[:-1]] > size
+    cut = [window for begin, end, *_ in result[long] for window in _cut(starts, begin, end, size)]
+    result = np.concatenate([result[~long], np.array(cut, np.int64).reshape(-1, 4)])
+    return result[np.argsort(result[:, 0], kind="stable")]
+
+
+def _cut(starts: np.ndarray, begin: int, end: int, size: int) -> list[list[int]]:
+    """The windows of one sentence, words begin … end - 1."""
+    spans, first = [], begin
+    while True:
+        last = int(np.searchsorted(starts[:end + 1], starts[first] + size, side="right")) - 1
+        spans.append((first, last))
+        if last == end:
+            break
+        overlap = int(np.searchsorted(starts, starts[last] - size // 4))  # a quarter, in whole words
+        # The next window must reach further than this one: it gives up overlap where its first new word is long.
+        first = max(overlap, first + 1, int(np.searchsorted(starts, starts[last + 1] - size)))
+    owned = [begin]
+    for (_, last), (first, _) in zip(spans, spans[1:], strict=False):
+        middle = np.arange(first, last)
+        to_cut_behind = starts[last] - starts[middle + 1]
+        to_cut_before = starts[middle] - starts[first]
+        owned.append(first + int((to_cut_behind >= to_cut_before).sum()))
+    owned.append(end)
+    return [[*span, *own] for span, own in zip(spans, zip(owned, owned[1:], strict=False), strict=True)]

@@ -1,0 +1,118 @@
+"""Every knob of an experiment, once: name, type, default, allowed values and meaning."""
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+# The first line of every notebook's parameters cell; papermill's injected cell opens with the bare words.
+CELL_MARK, INJECTED_MARK = "# Parameters and their defaults", "# Parameters"
+
+
+class Params(BaseModel):
+    """The parameters of one experiment; unknown names, wrong types and values out of range are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True)
+
+    run: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+                     description="name of the run: its results stand in reports/<run>/")
+    data: str = Field("sample", min_length=1,
+                      description="'sample' (built in), or a GMB CSV (also zipped) or a CoNLL column file")
+    data_validation: str = Field("", description="official validation part; '': taken from the training part")
+    data_test: str = Field("", description="official test part; '': taken from data")
+    entity_types: str = Field("geo gpe org per tim", min_length=1,
+                              description="types to find, separated by spaces, or 'all'; the others become O")
+    max_sentences: int = Field(0, ge=0, description="random sample of so many sentences of data, before the split; 0: all")
+    split: Literal["random", "grouped", "blocks"] = Field(
+        "random", description="random (the source's), grouped (no equal sentences across parts), blocks (of 100)")
+    test_size: float = Field(0.2, gt=0, lt=1, description="share of all sentences held out for the last score")
+    validation_size: float = Field(0.1, ge=0, lt=1, description="share of the rest for choosing; 0: none, keep the last epoch")
+    split_seed: int = Field(42, ge=0, lt=2**32, description="seed of the split and of the sample of sentences")
+    encoder: str = Field("minilm", min_length=1,
+                         description="'minilm' (comes with the installation), a folder, or a BERT on the Hugging Face hub")
+    encoder_revision: str = Field("main", min_length=1, description="branch, tag or commit of an encoder on the hub")
+    max_length: int = Field(160, ge=8, description="longest window in word pieces, [CLS] and [SEP] included")
+    padding: Literal["batch", "max_length"] = Field(
+        "batch", description="pad to the longest of a batch of similar lengths, or (the source) everything to max_length")
+    pos: Literal["corpus", "none"] = Field("corpus", description="POS embedding from the corpus's tags, or none: plain BERT")
+    pos_dim: int = Field(0, ge=0, description="size of the POS embedding; 0: the encoder's hidden size")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the classifier")
+    encoder_dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside the encoder; 0 is a quarter faster on a CPU")
+    epochs: int = Field(3, ge=1, description="passes over the training part")
+    batch_size: int = Field(32, ge=1, description="windows in a step")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="highest learning rate of the encoder")
+    head_learning_rate: float = Field(1e-3, ge=0, le=1,
+                                      description="the same for POS embedding and classifier; 0: as the encoder")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's decoupled weight decay")
+    warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the learning rate rises")
+    max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0: not clipped")
+    seed: int = Field(42, ge=0, lt=2**32, description="seed of weights, dropout and order of batches")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
+    score_test: bool = Field(True, description="predict and score the test part; false while you are still choosing")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: Any, info: Any) -> Any:
+        # pydantic turns True into 1, and YAML turns the words no, off and yes into booleans.
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("a truth value is not allowed here (YAML reads yes, no, on, off as one: quote it)")
+        return value
+
+    @classmethod
+    def create(cls, values: Mapping[str, Any], origin: str) -> Self:
+        """Check `values` (name → value); `origin` says in messages where they stand. Raises ValueError."""
+        for name in values:
+            if name not in cls.model_fields:
+                close = difflib.get_close_matches(str(name), cls.model_fields, n=1, cutoff=0.6)
+                hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(cls.model_fields)}"
+                raise ValueError(f"{origin}: unknown parameter {name!r}; {hint}")
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
+            raise ValueError(f"{origin}: " + "; ".join(problems)) from None
+
+    @classmethod
+    def from_yaml(cls, *files: str | Path, **overrides: Any) -> Self:
+        """Defaults, then each YAML file (a later one wins), then `overrides`. Raises ValueError, FileNotFoundError."""
+        values: dict[str, Any] = {}
+        for file in files:
+            try:
+                layer = yaml.safe_load(Path(file).read_text("utf-8"))
+            except (yaml.YAMLError, UnicodeDecodeError) as error:
+                raise ValueError(f"{file}: not a YAML file in UTF-8: {error}") from None
+            if not isinstance(layer, dict):
+                raise ValueError(f"{file}: holds no parameters; write one 'name: value' a line")
+            cls.create(layer, str(file))
+            values |= layer
+        return cls.create(values | overrides, ", ".join(map(str, files)) or "parameters")
+
+    @classmethod
+    def from_notebook(cls, variables: Mapping[str, Any]) -> Self:
+        """The parameters of the running notebook; `variables` is its globals(). Raises ValueError.
+
+        Globals cannot show a typo, so the names come from the source of the latest parameters cell and of the cell
+        that papermill injected after it, as IPython keeps them in `In`; the values come from `variables`.
+        """
+        cells = list(variables.get("In", []))
+        own = max((i for i, cell in enumerate(cells) if cell.startswith(CELL_MARK)), default=None)
+        if own is None:
+            raise ValueError(f"run the parameters cell first (its first line is {CELL_MARK!r})")
+        injected = [cell for cell in cells[own + 1:] if cell.split("\n")[0].strip() == INJECTED_MARK]
+        names = [name for cell in [cells[own], *injected[-1:]] for name in _assigned(cell)]
+        return cls.create({name: variables[name] for name in names}, "parameters")
+
+    def changed(self) -> dict[str, Any]:
+        """The parameters that differ from the defaults."""
+        return {name: value for name, value in self if value != type(self).model_fields[name].default}
+
+
+def _assigned(source: str) -> Iterable[str]:
+    """The names that a cell assigns, with or without annotation."""
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        yield from (target.id for target in targets if isinstance(target, ast.Name))

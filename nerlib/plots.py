@@ -1,0 +1,165 @@
+"""One function per figure. Each returns the figure and its alternative text, which says what the figure shows."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython.display import Image, display
+from matplotlib.figure import Figure
+
+from nerlib.evaluation import KINDS
+from nerlib.runs import write_atomically
+
+# Okabe and Ito's colours (2008), told apart in colour blindness; GMB's types keep theirs in every figure of every run.
+BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW, GREY = (
+    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442", "#8a8a8a")
+TYPE_COLOURS = {"geo": BLUE, "gpe": SKY, "org": ORANGE, "per": GREEN, "tim": PINK, "art": RED, "eve": YELLOW, "nat": GREY}
+STYLE = {"font.size": 10, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
+         "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 96, "savefig.dpi": 192, "svg.hashsalt": "nerlib",
+         "figure.constrained_layout.use": True}
+Picture = tuple[Figure, str]
+WIDTH = 7.2  # inches
+
+
+def colours(types: Sequence[str]) -> list[str]:
+    """A colour for each type, the same in every figure."""
+    others = [colour for colour in TYPE_COLOURS.values() if colour not in {TYPE_COLOURS.get(t) for t in types}] or [GREY]
+    unknown = [t for t in types if t not in TYPE_COLOURS]
+    return [TYPE_COLOURS.get(t) or others[unknown.index(t) % len(others)] for t in types]
+
+
+def show(picture: Picture, path: Path) -> None:
+    """Write `path`.png (2×) and `path`.svg, both with the alternative text inside, and display the figure with it."""
+    figure, alt = picture
+    for suffix, metadata in (("png", {"Description": alt}), ("svg", {"Description": alt, "Date": None})):
+        buffer = BytesIO()
+        figure.savefig(buffer, format=suffix, metadata=metadata)
+        write_atomically(path.with_suffix(f".{suffix}"), buffer.getvalue())
+    plt.close(figure)
+    display(Image(filename=path.with_suffix(".png"), retina=True, alt=alt))
+
+
+def _axes(height: float, title: str, x: str, y: str, width: float = WIDTH) -> tuple[Figure, plt.Axes]:
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(width, height))
+        axes.set(xlabel=x, ylabel=y)
+        axes.set_title(title, loc="left", pad=12)
+    return figure, axes
+
+
+def bars(values: pd.Series, title: str, x: str, y: str, form: str = "{:,.0f}", colour: Sequence[str] | str = BLUE,
+         notes: Sequence[str] | None = None) -> Picture:
+    """Horizontal bars, one a row of `values`, each labelled with its value (`form`) and, if given, its note."""
+    figure, axes = _axes(1.2 + 0.36 * len(values), title, x, y)
+    drawn = axes.barh([str(name) for name in values.index], values, color=colour)
+    labels = [form.format(value) + (f"  ({note})" if note else "")
+              for value, note in zip(values, notes if notes is not None else [""] * len(values), strict=True)]
+    axes.bar_label(drawn, labels, padding=4)
+    axes.invert_yaxis()
+    axes.margins(x=0.25 if notes is not None else 0.14)
+    return figure, f"{title}. Bars, {x}: " + "; ".join(f"{n} {label}" for n, label in zip(values.index, labels, strict=True))
+
+
+def histogram(values: np.ndarray, title: str, x: str, y: str, limit: int | None = None) -> Picture:
+    """Distribution of whole numbers, with median, 99th percentile and, if given, a limit marked."""
+    figure, axes = _axes(3.2, title, x, y)
+    top = int(max(values.max(), limit or 0))
+    axes.hist(values, bins=np.arange(0.5, top + 1.5, max(1, top // 80)), color=BLUE)
+    marks = {"median": np.median(values), "99 %": np.percentile(values, 99)} | ({"limit": limit} if limit else {})
+    for name, value in marks.items():
+        axes.axvline(value, color="black", linestyle="--" if name != "limit" else "-", linewidth=1)
+        axes.annotate(f"{name} {value:.0f}", (value, 1), xycoords=("data", "axes fraction"), xytext=(4, -10),
+                      textcoords="offset points")
+    return figure, (f"{title}. Histogram of {len(values):,} values from {values.min()} to {values.max()}; "
+                    + ", ".join(f"{name} {value:.0f}" for name, value in marks.items()))
+
+
+def matrix(counts: pd.DataFrame, title: str, x: str, y: str, blank: Sequence[tuple[str, str]] = ()) -> Picture:
+    """Counts with their share of the row, shaded by share; cells in `blank` (row, column) are left out of both."""
+    counts = counts.astype(float)
+    for row, column in blank:
+        counts.loc[row, column] = np.nan
+    share = counts.div(counts.sum(axis=1).replace(0, np.nan), axis=0)
+    width = max(WIDTH, 1.6 + 0.62 * counts.shape[1])
+    figure, axes = _axes(1.6 + 0.5 * counts.shape[0], title, x, y, width)
+    words = counts.map(lambda n: "" if np.isnan(n) or n == 0 else f"{n:,.0f}") \
+        + share.map(lambda s: "" if np.isnan(s) or s == 0 else f"\n{s:.0%}" if s >= 0.005 else "\n<1%")
+    sns.heatmap(share.fillna(0), ax=axes, annot=words, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 9},
+                linewidths=0.5, linecolor="#dddddd", cbar_kws={"label": "share of the row", "shrink": 0.7})
+    axes.set(xlabel=x, ylabel=y)
+    axes.tick_params(axis="x", rotation=45 if max(map(len, map(str, counts.columns))) > 4 else 0)
+    axes.tick_params(axis="y", rotation=0)
+    largest = counts.stack().sort_values(ascending=False)
+    off = [(pair, n) for pair, n in largest.items() if pair[0] != pair[1] and n > 0][:5]
+    return figure, (f"{title}. Matrix of {y} (rows) by {x} (columns). Largest cells off the diagonal: "
+                    + ("; ".join(f"{row} as {column} {n:,.0f}" for (row, column), n in off) or "none"))
+
+
+def learning_curves(history: pd.DataFrame) -> Picture:
+    """Loss and validation micro F1 by epoch."""
+    title = "Learning curves"
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
+    epochs, said = history["epoch"], []
+    for column, colour, marker in (("training_loss", ORANGE, "s"), ("validation_loss", BLUE, "o")):
+        if column in history:
+            left.plot(epochs, history[column], color=colour, marker=marker, label=column.replace("_", " "))
+            said.append(f"{column.replace('_', ' ')} {history[column].iloc[0]:.3f} to {history[column].iloc[-1]:.3f}")
+    left.set(title="Loss", xlabel="epoch", ylabel="cross entropy (nats a word)", xticks=epochs, ylim=(0, None))
+    left.legend(frameon=False)
+    if "validation_f1" in history:
+        right.plot(epochs, history["validation_f1"], color=BLUE, marker="o")
+        for epoch, value in zip(epochs, history["validation_f1"], strict=True):
+            right.annotate(f"{value:.3f}", (epoch, value), xytext=(0, 7), textcoords="offset points", ha="center")
+        said.append("validation micro F1 " + ", ".join(f"{value:.3f}" for value in history["validation_f1"]))
+    right.set(title="Validation micro F1", xlabel="epoch", ylabel="micro F1 (seqeval default)", xticks=epochs)
+    right.margins(x=0.15, y=0.25)
+    return figure, f"{title} over {len(history)} epochs: " + "; ".join(said)
+
+
+def f1_by_type(reports: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
+    """F1 of each type and the micro average, a marker a scored system; `reports`: system → seqeval's output_dict."""
+    rows = [row for row in next(iter(reports.values())) if row not in ("macro avg", "weighted avg")]
+    figure, axes = _axes(1.3 + 0.4 * len(rows), title, "F1 (seqeval default)", "entity type")
+    said = []
+    for (name, report), colour, marker in zip(reports.items(), (BLUE, ORANGE, GREEN, PINK), "os^D", strict=False):
+        points = [(report[row]["f1-score"], row) for row in rows if row in report]
+        axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=8, label=name)
+        said.append(f"{name}: " + ", ".join(f"{row} {value:.2f}" for value, row in points))
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#dddddd")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, f"{title}. " + "; ".join(said)
+
+
+def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
+    """Errors by kind, stacked, for each entity type (of the gold mention; for spurious ones, of the predicted)."""
+    kinds = [kind for kind in KINDS if kind != "correct"]
+    wrong = aligned[aligned["kind"] != "correct"]
+    types = wrong["gold"].where(wrong["kind"] != "spurious", wrong["predicted"])
+    counts = pd.crosstab(types, wrong["kind"]).reindex(columns=kinds, fill_value=0)
+    figure, axes = _axes(1.4 + 0.42 * len(counts), title, "mentions", "entity type")
+    left = np.zeros(len(counts))
+    for kind, colour, hatch in zip(kinds, (SKY, ORANGE, PINK, BLUE, GREY), ("", "//", "xx", "..", ""), strict=True):
+        axes.barh(counts.index, counts[kind], left=left, color=colour, hatch=hatch, edgecolor="white", label=kind)
+        left += counts[kind].to_numpy()
+    axes.invert_yaxis()
+    axes.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, -0.6 if len(counts) < 4 else -0.42))
+    return figure, f"{title}. " + "; ".join(
+        f"{name}: " + ", ".join(f"{kind} {row[kind]}" for kind in kinds) for name, row in counts.iterrows())
+
+
+def calibration(bins: pd.DataFrame, brier: float, title: str) -> Picture:
+    """Share of correct mentions against the model's confidence, in bins of equally many mentions."""
+    figure, axes = _axes(3.8, title, "confidence (mean of the bin)", "share of correct mentions", width=5.2)
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    axes.annotate("perfectly calibrated", (0.30, 0.33), rotation=38, color="#555555")
+    axes.plot(bins["confidence"], bins["accuracy"], color=BLUE, marker="o")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    return figure, f"{title}, Brier score {brier:.3f}. " + "; ".join(
+        f"confidence {row.confidence:.2f}: {row.accuracy:.2f} correct" for row in bins.itertuples())

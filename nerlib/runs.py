@@ -1,0 +1,150 @@
+"""A run's folder: where it stands, what made it, which of its stages are complete."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+# The installation is editable, so the package's parent is the project; paths in parameters start there.
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = {"01_eda": "The corpus", "02_preprocessing": "What the model sees", "03_training": "Training and scores",
+          "04_error_analysis": "The errors"}
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "seqeval", "papermill", "matplotlib")
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write under a temporary name, then rename: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON with keys in the given order; numpy numbers become Python's."""
+    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False, default=lambda x: x.item()) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def mark(run: str, notebook: str, status: str, error: str | None = None) -> dict[str, Any]:
+    """Write and return a notebook's own record, reports/<run>/stages/NN.json: begun by its first cell ("running"),
+    closed by its last ("complete"), or by the runner ("failed", with the error). `notebook` is a key of STAGES."""
+    path, moment = folder(run) / "stages" / f"{notebook[:2]}.json", datetime.now(UTC)
+    begun = read_json(path)["started"] if status != "running" and path.is_file() else moment.isoformat(timespec="seconds")
+    seconds = None if status == "running" else round((moment - datetime.fromisoformat(begun)).total_seconds(), 1)
+    record = {"notebook": notebook, "title": STAGES[notebook], "status": status, "started": begun, "seconds": seconds,
+              "error": error}
+    write_json(path, record)
+    return record
+
+
+def now() -> str:
+    """This moment in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def folder(run: str) -> Path:
+    """reports/<run>, made if there is none."""
+    path = ROOT / "reports" / run
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def provenance() -> dict[str, Any]:
+    """What made a run: commit, package versions, hardware."""
+    import torch  # here, since readers of finished runs need no torch
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+        except FileNotFoundError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain")
+    return {
+        "git": {"commit": git("rev-parse", "HEAD"), "clean": None if changes is None else not changes},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "hardware": {
+            "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(), "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(), "system": platform.platform(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read from its folder alone."""
+
+    path: Path
+
+    @classmethod
+    def load(cls, run: str) -> "Run":
+        """The run of that name. Raises FileNotFoundError where notebook 03 has not completed it."""
+        path = ROOT / "reports" / run
+        if not (path / "run.json").is_file():
+            raise FileNotFoundError(f"reports/{run}/run.json: no finished training under this name; "
+                                    f"run notebook 03 with run = {run!r} first")
+        return cls(path)
+
+    @cached_property
+    def record(self) -> Mapping[str, Any]:
+        """run.json: parameters, provenance, corpus, split, timings."""
+        return read_json(self.path / "run.json")
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """metrics.json: every score, with its definition."""
+        return read_json(self.path / "metrics.json")
+
+    @cached_property
+    def training(self) -> pd.DataFrame:
+        """The training part: sentence, position, word, pos, gold."""
+        return pd.read_parquet(self.path / "training.parquet")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """One row a word of validation and test."""
+        return pd.read_parquet(self.path / "predictions.parquet")
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """Log-probabilities, (rows of predictions, tags) float32; the tags stand in metrics.json."""
+        return np.load(self.path / "scores.npy", allow_pickle=False)
+
+
+def publish(run: str) -> Path:
+    """Copy what may be committed of a run, its scores, settings and figures but no sentence, to reports/results/."""
+    finished, results = Run.load(run), ROOT / "reports" / "results"
+    record = dict(finished.record)
+    name = Path(record["corpus"]["source"]).name  # where the file lay on this machine concerns nobody
+    record["corpus"] = record["corpus"] | {"source": name}
+    record["parameters"] = record["parameters"] | {"data": name}
+    record["changed"] = {key: record["parameters"][key] for key in record["changed"]}
+    stages = [read_json(path) for path in sorted((finished.path / "stages").glob("*.json"))]
+    history = pd.read_csv(finished.path / "history.csv").to_dict("records")
+    write_json(results / f"{run}.json", {**finished.metrics, "history": history, "run": record, "stages": stages})
+    for picture in sorted((finished.path / "figures").glob("*.png")):
+        write_atomically(results / run / picture.name, picture.read_bytes())
+    return results / f"{run}.json"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] != "publish":
+        sys.exit("usage: python -m nerlib.runs publish RUN")
+    print(publish(sys.argv[2]))

@@ -1,0 +1,98 @@
+"""Which sentences train, choose and test: drawing the parts, and fingerprints by which runs can be compared."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from nerlib.corpus import Corpus, join, read
+from nerlib.params import Params
+
+BLOCK, MARGIN = 100, 10  # sentences; names recur next door 16 times as often as at random, at a distance of 10 no more
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices of the sentences in each part, ascending."""
+
+    training: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    fingerprint: str  # sha256 over the corpus's sha256 and the test indices: equal means comparable
+    training_fingerprint: str  # the same for training and validation
+    kind: str = "random"
+    notes: tuple[str, ...] = ()
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """Part name → indices."""
+        return {"training": self.training, "validation": self.validation, "test": self.test}
+
+
+def load(params: Params, root: Path) -> tuple[Corpus, Split]:
+    """Read and split what `params` name; relative paths start at `root`. Raises as `read` does, and ValueError."""
+    def find(path: str) -> str:
+        return path if path == "sample" else str(root / path)
+
+    main = read(find(params.data))
+    official = {part: read(find(path)) for part, path in
+                (("validation", params.data_validation), ("test", params.data_test)) if path}
+    if params.pos == "corpus" and (without := [c.source for c in (main, *official.values()) if c.pos is None]):
+        raise ValueError(f"{without[0]}: has no POS column; set pos: none")
+    corpus, given, start = main, {}, len(main)
+    if official:
+        corpus = join([main, *official.values()])
+        for part, piece in official.items():
+            given[part] = np.arange(start, start + len(piece))
+            start += len(piece)
+    corpus = corpus.keep_types(params.entity_types)
+    return corpus, _split(corpus, params, np.arange(len(main)), given)
+
+
+def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np.ndarray]) -> Split:
+    seed, notes = params.split_seed, []
+    if 0 < params.max_sentences < len(pool):
+        pool = np.sort(np.random.default_rng(seed).choice(pool, params.max_sentences, replace=False))
+        notes.append(f"a random sample of {params.max_sentences:,} sentences is used")
+    units = pool // BLOCK if params.split == "blocks" else pool  # what is drawn: sentences, or blocks of them
+    test, validation = given.get("test"), given.get("validation")
+    rest = pd.unique(units)  # every draw is from what the one before it left, in its order, as the source has it
+    try:
+        if test is None:
+            rest, drawn = train_test_split(rest, test_size=params.test_size, random_state=seed)
+            test = pool[np.isin(units, drawn)]
+        if validation is None:
+            validation = pool[:0]
+            if params.validation_size:
+                rest, drawn = train_test_split(rest, test_size=params.validation_size, random_state=seed)
+                validation = pool[np.isin(units, drawn)]
+    except ValueError as error:
+        raise ValueError(f"{corpus.source}: {len(pool)} sentences cannot be split as asked: {error}") from None
+    training = pool[np.isin(units, rest)]
+    if params.split == "grouped":
+        key = pd.factorize(pd.Series(corpus.texts()))[0]
+        new_validation = validation[~np.isin(key[validation], key[test])]
+        new_training = training[~np.isin(key[training], key[np.append(test, new_validation)])]
+    elif params.split == "blocks":
+        new_validation = _away_from(validation, test)
+        new_training = _away_from(training, np.append(test, new_validation))
+    else:
+        new_training, new_validation = training, validation
+    for part, old, new in (("training", training, new_training), ("validation", validation, new_validation)):
+        if len(new) < len(old):
+            notes.append(f"{len(old) - len(new):,} sentences left the {part} part ({params.split} split)")
+
+    def fingerprint(*parts: np.ndarray) -> str:
+        text = "|".join([corpus.sha256, *(",".join(map(str, part)) for part in parts)])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    return Split(new_training, new_validation, test, fingerprint(test), fingerprint(new_training, new_validation),
+                 params.split, tuple(notes))
+
+
+def _away_from(sentences: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """`sentences` without those that stand within MARGIN of one of `others`."""
+    near = np.unique(np.add.outer(np.arange(-MARGIN, MARGIN + 1), others))
+    return sentences[~np.isin(sentences, near)]

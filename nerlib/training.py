@@ -1,0 +1,214 @@
+"""The training loop, prediction, and the tables that all scores and figures are computed from."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import get_linear_schedule_with_warmup
+
+from nerlib import corpus, dataset, evaluation, model, runs
+from nerlib.corpus import Corpus
+from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
+from nerlib.model import BERTNERWithPOS
+from nerlib.params import Params
+from nerlib.split import Split
+
+# Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
+NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
+                "split_seed"}
+DERIVED = ("run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
+           "classification_report.txt", "classification_report.csv", "model")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training: what happened in each epoch, what was predicted, how long it took."""
+
+    history: pd.DataFrame  # a row an epoch: epoch, training_loss, validation_loss, _precision, _recall, _f1, seconds
+    predictions: pd.DataFrame  # a row a word of validation and test; the columns stand in `table`'s docstring
+    scores: np.ndarray  # (rows of predictions, labels) float32, natural log-probabilities
+    record: dict[str, Any]  # key, best_epoch, steps, seconds, pieces_per_second, precision, …
+
+
+def device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def use_bf16(params: Params) -> bool:
+    """Whether matrix products run in bfloat16: as asked, or (auto) where the hardware has instructions for it."""
+    if params.precision == "auto":
+        on_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+        return on_gpu or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return params.precision == "bf16"
+
+
+def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
+    """Fine-tune on the training part, keep the best epoch by validation micro F1, predict validation and test once.
+
+    Writes model/, history.csv, predictions.parquet, scores.npy and training.parquet into `folder`. If they stand there
+    already, made from the same parameters, data, encoder and sources, they are loaded instead; if they were made from
+    others, they and all that was derived from them are removed first.
+    """
+    if not len(split.validation) and not params.score_test:
+        raise ValueError("validation_size = 0 and score_test = false leave nothing to score: change one of them")
+    key = training_key(params, split)
+    if (finished := _load(folder, key)) is not None:
+        return finished
+    for name in DERIVED:
+        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+
+    vocabulary = Vocabulary.of(data, params.pos == "corpus")
+    net, tokenizer = model.build(params, vocabulary)
+    net.to(device())
+    parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length)
+             for part, sentences in split.parts().items() if part != "test" or params.score_test}
+    batches = parts["training"].loader(params.batch_size, params.padding, params.seed)
+    steps = len(batches) * params.epochs
+    head = [weight for name, weight in net.named_parameters() if not name.startswith("bert.")]
+    head_rate = params.head_learning_rate or params.learning_rate
+    groups = [{"params": list(net.bert.parameters())}, {"params": head, "lr": head_rate}]
+    optimizer = torch.optim.AdamW(groups, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(params.warmup_ratio * steps), steps)
+
+    history, best, began = [], {"f1": -1.0, "epoch": params.epochs, "weights": None}, time.perf_counter()
+    for epoch in range(1, params.epochs + 1):
+        start, loss_sum, words = time.perf_counter(), 0.0, 0
+        net.train()
+        for batch in progress(batches, f"epoch {epoch} of {params.epochs}"):
+            labelled = int((batch["labels"] != IGNORE_LABEL).sum())
+            batch = {name: tensor.to(device()) for name, tensor in batch.items()}
+            labels = batch.pop("labels")
+            with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
+                logits = net(**batch)
+            loss = model.loss(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            if params.max_grad_norm:
+                torch.nn.utils.clip_grad_norm_(net.parameters(), params.max_grad_norm)
+            optimizer.step()
+            schedule.step()
+            loss_sum, words = loss_sum + loss.item() * labelled, words + labelled
+        row = {"epoch": epoch, "training_loss": loss_sum / words, "training_seconds": time.perf_counter() - start}
+        if len(split.validation):
+            now = table(data, split.validation, "validation", *predict(net, parts["validation"], params), vocabulary)
+            scores = evaluation.scores(now)["default"]["micro avg"]
+            row |= {"validation_loss": float(now["loss"].mean()), "validation_precision": scores["precision"],
+                    "validation_recall": scores["recall"], "validation_f1": scores["f1-score"]}
+            if scores["f1-score"] > best["f1"]:
+                best = {"f1": scores["f1-score"], "epoch": epoch,
+                        "weights": {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}}
+        history.append(row | {"seconds": time.perf_counter() - start})
+    if best["weights"]:
+        net.load_state_dict(best["weights"])
+    seconds = time.perf_counter() - began
+
+    predicted = {part: predict(net, parts[part], params, f"predicting {part}")
+                 for part in ("validation", "test") if part in parts and len(parts[part])}
+    tables = [table(data, split.parts()[part], part, *result, vocabulary) for part, result in predicted.items()]
+    pieces = int(parts["training"].lengths.sum()) * params.epochs
+    result = Training(
+        pd.DataFrame(history), pd.concat(tables, ignore_index=True),
+        np.concatenate([scores for _, scores in predicted.values()]),
+        {"key": key, "best_epoch": best["epoch"], "steps": steps, "labels": vocabulary.labels, "seconds": round(seconds, 1),
+         "pieces": pieces, "pieces_per_second": round(pieces / sum(row["training_seconds"] for row in history)),
+         "parameters": sum(weight.numel() for weight in net.parameters()), "device": str(device()),
+         "precision": "bf16" if use_bf16(params) else "fp32", "threads": torch.get_num_threads(),
+         "windows": {part: len(windows) for part, windows in parts.items()}})
+    _write(result, data.table(split.training), folder)
+    model.save(net.cpu(), tokenizer, vocabulary, params, folder / "model")
+    runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
+    return result
+
+
+@torch.inference_mode()
+def predict(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params, label: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Label ids (words,) int64 and log-probabilities (words, labels) float32 of the data's words, in their order."""
+    net.eval()
+    scores = np.empty((len(data.words), net.classifier.out_features), np.float32)
+    loader = data.loader(8 * params.batch_size, "batch")  # no gradients to keep: larger batches fit
+    windows = [window for batch in loader.batch_sampler for window in batch]
+    done = 0
+    for batch in progress(loader, label) if label else loader:
+        labelled = batch.pop("labels") != IGNORE_LABEL
+        with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
+            logits = net(**{name: tensor.to(device()) for name, tensor in batch.items()})
+        rows = corpus.ranges(*_owned(data, windows[done:done + len(labelled)]))
+        scores[rows] = torch.log_softmax(logits.float(), -1).cpu()[labelled].numpy()
+        done += len(labelled)
+    return scores.argmax(1), scores
+
+
+def _owned(data: NERDatasetWithPOS, windows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """First word and number of words that each window labels."""
+    own = data.windows[windows]
+    return own[:, 2], own[:, 3] - own[:, 2]
+
+
+def table(data: Corpus, sentences: np.ndarray, part: str, predicted: np.ndarray, scores: np.ndarray,
+          vocabulary: Vocabulary) -> pd.DataFrame:
+    """One row a word: part, sentence (index in the file), position, word, pos, pos_used, gold, predicted, argmax,
+    confidence = P(predicted) and loss = -ln P(gold); `predicted` (words,) are label ids, `scores` (words, labels)."""
+    rows = data.table(sentences)
+    rows.insert(0, "part", part)
+    rows.insert(5, "pos_used", rows["pos"] if vocabulary.pos else None)
+    labels, every = np.array(vocabulary.labels, object), np.arange(len(rows))
+    gold = pd.Categorical(rows["gold"], categories=vocabulary.labels).codes
+    return rows.assign(predicted=labels[predicted], argmax=labels[scores.argmax(1)],
+                       confidence=np.exp(scores[every, predicted]), loss=-scores[every, gold])
+
+
+def describe(params: Params, data: Corpus, split: Split, result: Training) -> dict[str, Any]:
+    """What run.json holds: parameters, what made the run, what it was made from, how long it took."""
+    return {
+        "run": params.run, "completed": runs.now(), "parameters": params.model_dump(), "changed": params.changed(),
+        **runs.provenance(),
+        "corpus": {"source": data.source, "sha256": data.sha256, "sentences": len(data), "words": len(data.words),
+                   "notes": data.notes},
+        "split": {"kind": split.kind, "fingerprint": split.fingerprint, "training_fingerprint": split.training_fingerprint,
+                  "notes": split.notes, **{part: len(index) for part, index in split.parts().items()}},
+        "encoder": {"name": params.encoder, "sha256": model.encoder_path(params)[1]}, "training": result.record}
+
+
+def progress(batches: DataLoader, label: str) -> tqdm:
+    """A progress bar in text: in a terminal and in JupyterLab each second, in a log file every half a minute."""
+    interactive = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
+    return tqdm(batches, desc=label, unit="batch", mininterval=1 if interactive else 30, file=sys.stderr)
+
+
+def training_key(params: Params, split: Split) -> str:
+    """sha256 over all that a training's result depends on: parameters, data, encoder and the sources of this package."""
+    sources = [Path(module.__file__).read_text("utf-8") for module in (corpus, dataset, model, sys.modules[__name__])]
+    settings = params.model_dump(exclude=NOT_TRAINING)
+    content = [settings, split.fingerprint, split.training_fingerprint, model.encoder_path(params), torch.__version__,
+               use_bf16(params), str(device()), sources]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _write(result: Training, training_table: pd.DataFrame, folder: Path) -> None:
+    array = io.BytesIO()
+    np.save(array, result.scores, allow_pickle=False)
+    runs.write_atomically(folder / "scores.npy", array.getvalue())
+    runs.write_atomically(folder / "predictions.parquet", result.predictions.to_parquet(index=False))
+    runs.write_atomically(folder / "training.parquet", training_table.to_parquet(index=False))
+    runs.write_atomically(folder / "history.csv", result.history.to_csv(index=False))
+
+
+def _load(folder: Path, key: str) -> Training | None:
+    record = folder / "model" / "training.json"
+    if not record.is_file() or (content := runs.read_json(record))["key"] != key:
+        return None
+    return Training(pd.read_csv(folder / "history.csv"), pd.read_parquet(folder / "predictions.parquet"),
+                    np.load(folder / "scores.npy", allow_pickle=False), content)
