@@ -9,21 +9,25 @@ from nerlib.evaluation import mentions
 
 STYLE = """<style>
 .ner p {line-height: 2.9; margin: .2em 0; overflow-wrap: anywhere}
+.ner .a {border-bottom: 1px dotted currentColor; padding-bottom: 1px}
 .ner .g {border-bottom: 3px solid #0072b2; padding-bottom: 1px}
 .ner .p {border-top: 3px double #d55e00; padding-top: 1px}
 .ner sub, .ner sup {font-size: .72em; font-weight: 600; user-select: none}
+.ner i {font: 600 .72em sans-serif; opacity: .75; vertical-align: -1.1em; user-select: none}
 .ner sub {color: #0072b2; vertical-align: -1.1em} .ner sup {color: #d55e00; vertical-align: 1.1em}
 .ner small {opacity: .75; user-select: none}
 @media (prefers-color-scheme: dark) {.ner .g {border-color: #6bb8e8} .ner sub {color: #6bb8e8}
   .ner .p {border-color: #ff9a5c} .ner sup {color: #ff9a5c}}
 </style>"""
-LEGEND = ('<p><small><span class="g">solid line below, label below: the corpus</span> · '
-          '<span class="p">double line above, label above: the model</span></small></p>')
+LEGEND = ('<p><small><span class="a">dotted, label below: both agree</span> · '
+          '<span class="g">solid line below, label below: the corpus alone</span> · '
+          '<span class="p">double line above, label above: the model alone</span></small></p>')
 
 
 def sentences(table: pd.DataFrame, which: list[tuple[str, int]], notes: list[str] | None = None) -> HTML:
-    """Each (part, sentence) of `which` in a paragraph: gold mentions underlined, predicted ones overlined, both with
-    their type, so that the two never cover each other and differ without colour; `notes` stand behind each."""
+    """Each (part, sentence) of `which` in a paragraph: mentions on which corpus and model agree dotted, other gold ones
+    underlined, other predicted ones overlined, each with its type, so that none covers another and they differ without
+    colour; `notes` stand behind each."""
     paragraphs = []
     for number, (part, sentence) in enumerate(which):
         rows = table[(table["part"] == part) & (table["sentence"] == sentence)].reset_index(drop=True)
@@ -34,15 +38,16 @@ def sentences(table: pd.DataFrame, which: list[tuple[str, int]], notes: list[str
 
 def _marked(rows: pd.DataFrame) -> str:
     """One sentence; every word is a span of its own, so gold and predicted mentions may overlap in any way."""
-    covers = {column: {row: (mention.first, mention.last, mention.type) for mention in mentions(rows, column).itertuples()
-                       for row in range(mention.first, mention.last + 1)} for column in ("gold", "predicted")}
+    gold, predicted = ({(m.first, m.last, m.type) for m in mentions(rows, column).itertuples()}
+                       for column in ("gold", "predicted"))
+    marks = [("a", "i", gold & predicted), ("p", "sup", predicted - gold), ("g", "sub", gold - predicted)]
     html = []
     for row, word in enumerate(rows["word"]):
-        here = [(name, tag, covers[column].get(row)) for name, tag, column in (("p", "sup", "predicted"), ("g", "sub", "gold"))]
+        here = [(name, tag, mention) for name, tag, found in marks for mention in found if mention[0] <= row <= mention[1]]
         if row:  # the blank before a word belongs to the mentions that began before it
-            html.append(_span(" ", [name for name, _, mention in here if mention and mention[0] < row]))
-        html.append(_span(escape(word), [name for name, _, mention in here if mention]))
-        html += [f"<{tag}>{escape(mention[2])}</{tag}>" for _, tag, mention in here if mention and mention[1] == row]
+            html.append(_span(" ", [name for name, _, mention in here if mention[0] < row]))
+        html.append(_span(escape(word), [name for name, _, _ in here]))
+        html += [f"<{tag}>{escape(mention[2])}</{tag}>" for _, tag, mention in here if mention[1] == row]
     return "".join(html)
 
 

@@ -20,7 +20,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW, GREY = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442", "#8a8a8a")
 TYPE_COLOURS = {"geo": BLUE, "gpe": SKY, "org": ORANGE, "per": GREEN, "tim": PINK, "art": RED, "eve": YELLOW, "nat": GREY}
 STYLE = {"font.size": 10, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
-         "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 96, "savefig.dpi": 192, "svg.hashsalt": "nerlib",
+         "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 96, "svg.hashsalt": "nerlib",
          "figure.constrained_layout.use": True}
 Picture = tuple[Figure, str]
 WIDTH = 7.2  # inches
@@ -38,7 +38,7 @@ def show(picture: Picture, path: Path) -> None:
     figure, alt = picture
     for suffix, metadata in (("png", {"Description": alt}), ("svg", {"Description": alt, "Date": None})):
         buffer = BytesIO()
-        figure.savefig(buffer, format=suffix, metadata=metadata)
+        figure.savefig(buffer, format=suffix, dpi=192, metadata=metadata)
         write_atomically(path.with_suffix(f".{suffix}"), buffer.getvalue())
     plt.close(figure)
     display(Image(filename=path.with_suffix(".png"), retina=True, alt=alt))
@@ -71,10 +71,11 @@ def histogram(values: np.ndarray, title: str, x: str, y: str, limit: int | None 
     top = int(max(values.max(), limit or 0))
     axes.hist(values, bins=np.arange(0.5, top + 1.5, max(1, top // 80)), color=BLUE)
     marks = {"median": np.median(values), "99 %": np.percentile(values, 99)} | ({"limit": limit} if limit else {})
-    for name, value in marks.items():
+    for row, (name, value) in enumerate(marks.items()):
         axes.axvline(value, color="black", linestyle="--" if name != "limit" else "-", linewidth=1)
-        axes.annotate(f"{name} {value:.0f}", (value, 1), xycoords=("data", "axes fraction"), xytext=(4, -10),
-                      textcoords="offset points")
+        left = value > 0.85 * top
+        axes.annotate(f"{name} {value:.0f}", (value, 1), xycoords=("data", "axes fraction"), textcoords="offset points",
+                      xytext=(-4 if left else 4, -10 - 14 * row), ha="right" if left else "left")
     return figure, (f"{title}. Histogram of {len(values):,} values from {values.min()} to {values.max()}; "
                     + ", ".join(f"{name} {value:.0f}" for name, value in marks.items()))
 
@@ -92,7 +93,7 @@ def matrix(counts: pd.DataFrame, title: str, x: str, y: str, blank: Sequence[tup
     sns.heatmap(share.fillna(0), ax=axes, annot=words, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 9},
                 linewidths=0.5, linecolor="#dddddd", cbar_kws={"label": "share of the row", "shrink": 0.7})
     axes.set(xlabel=x, ylabel=y)
-    axes.tick_params(axis="x", rotation=45 if max(map(len, map(str, counts.columns))) > 4 else 0)
+    axes.tick_params(axis="x", rotation=45 if counts.shape[1] > 7 else 0)
     axes.tick_params(axis="y", rotation=0)
     largest = counts.stack().sort_values(ascending=False)
     off = [(pair, n) for pair, n in largest.items() if pair[0] != pair[1] and n > 0][:5]

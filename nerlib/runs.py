@@ -48,7 +48,7 @@ def mark(run: str, notebook: str, status: str, error: str | None = None) -> dict
     begun = read_json(path)["started"] if status != "running" and path.is_file() else moment.isoformat(timespec="seconds")
     seconds = None if status == "running" else round((moment - datetime.fromisoformat(begun)).total_seconds(), 1)
     record = {"notebook": notebook, "title": STAGES[notebook], "status": status, "started": begun, "seconds": seconds,
-              "error": error}
+              "error": error, "git": git_state()}
     write_json(path, record)
     return record
 
@@ -65,20 +65,22 @@ def folder(run: str) -> Path:
     return path
 
 
+def git_state() -> dict[str, Any]:
+    """The commit that is checked out and whether the tree is as committed; None where git cannot say."""
+    try:
+        commit, changes = (subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+                           for words in (("rev-parse", "HEAD"), ("status", "--porcelain")))
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return {"commit": None, "clean": None}
+    return {"commit": commit, "clean": not changes}
+
+
 def provenance() -> dict[str, Any]:
     """What made a run: commit, package versions, hardware."""
     import torch  # here, since readers of finished runs need no torch
 
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-        except FileNotFoundError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changes = git("status", "--porcelain")
     return {
-        "git": {"commit": git("rev-parse", "HEAD"), "clean": None if changes is None else not changes},
+        "git": git_state(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "hardware": {
             "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(), "cores": os.cpu_count(),

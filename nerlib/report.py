@@ -1,0 +1,111 @@
+"""Pages for readers: a run's executed notebooks and its front page, each one HTML file without script or request."""
+
+import base64
+import contextlib
+import json
+import re
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from bs4 import BeautifulSoup
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from PIL import Image
+
+from nerlib.runs import STAGES, write_atomically
+
+TEMPLATES = Path(__file__).parent / "templates"
+FIGURES = {"03_confusion_mentions": "Confusion of mentions", "03_learning_curves": "Learning curves"}
+DOWNLOADS = {".csv", ".ipynb", ".json", ".npy", ".parquet", ".txt"}
+NUMBER = re.compile(r"[-+−]?[\d.,]*\d(e[-+]?\d+)?\s?%?|nan|[–-]", re.IGNORECASE)
+
+
+def write_pages(run_folder: Path) -> Path:
+    """Writes NN_name.html for each executed NN_name.ipynb, then index.html, and returns the latter's path.
+    Warns of a notebook whose file is damaged, as a killed run may leave it, and goes on."""
+    notebooks = sorted(run_folder.glob("[0-9][0-9]_*.ipynb"))
+    for notebook in notebooks:
+        try:
+            export_notebook(notebook, notebooks)
+        except nbformat.reader.NotJSONError as error:
+            warnings.warn(f"no page for {notebook}, its file is damaged: {error}", stacklevel=2)
+    return write_index(run_folder)
+
+
+def export_notebook(notebook: Path, siblings: Iterable[Path] = ()) -> Path:
+    """Writes an executed notebook's page beside it, with links to its siblings' pages, and returns the page's path.
+    Raises FileNotFoundError, and nbformat.reader.NotJSONError (a ValueError) where the file is damaged."""
+    nb = nbformat.read(notebook, as_version=4)
+    nb.cells = [cell for cell in nb.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    failed = next((cell for cell in nb.cells if cell.metadata.get("papermill", {}).get("exception")
+                   or any(output.output_type == "error" for output in cell.get("outputs", []))), None)
+    if failed:
+        failed.metadata["failed"], failed["id"] = True, "failed"  # nbconvert makes the anchor from the id
+    exporter = HTMLExporter(template_name="nerlib", extra_template_basedirs=[str(TEMPLATES)], embed_images=True,
+                            exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    html, _ = exporter.from_notebook_node(nb, {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}})
+    title, contents, body = _refine(html)
+    stage, history = _read(notebook.parent / f"stages/{notebook.stem[:2]}.json"), nb.metadata.get("papermill")
+    return _page("notebook.html.j2", notebook.with_suffix(".html"), siblings, title=title or notebook.stem,
+                 contents=contents, body=Markup(body), failed=failed, stage=stage, history=history)
+
+
+def write_index(run_folder: Path) -> Path:
+    """Writes index.html from whatever files a complete, failed or unfinished run left, and returns its path."""
+    figures = [(caption, Image.open(path).text.get("Description"), base64.b64encode(path.read_bytes()).decode())
+               for name, caption in FIGURES.items() if (path := run_folder / f"figures/{name}.png").exists()]
+    files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
+    stages = {stem: _read(run_folder / f"stages/{stem[:2]}.json") for stem in STAGES}
+    return _page("front.html.j2", run_folder / "index.html", sorted(run_folder.glob("[0-9][0-9]_*.html")),
+                 metrics=_read(run_folder / "metrics.json"), figures=figures, files=files, stages=stages)
+
+
+def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -> Path:
+    """Renders one page of the run whose folder path lies in; the page appears whole or not at all."""
+    record = _read(path.parent / "run.json")
+    env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=ChainableUndefined)
+    git = record.get("git") or _read(path.parent / "stages/01.json").get("git")  # a failed run has no run.json
+    content |= {"run": record.get("run") or path.resolve().parent.name, "record": record, "git": git, "here": path.stem,
+                "pages": [page.stem for page in siblings]}
+    write_atomically(path, env.get_template(template).render(content))
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON record; {} where the file is missing or damaged, since the page of a failed run matters most."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {}
+
+
+def _refine(html: str) -> tuple[str, list[tuple[str, str, str]], str]:
+    """Title; contents as (level, anchor, text); the cells' HTML with anchors, scopes of headers, scrolling tables."""
+    soup = BeautifulSoup(html, "html.parser")
+    for element in soup(["script", "iframe", "object", "embed", "link", "meta", "base"]) + soup.select("style[scoped]"):
+        element.decompose()
+    for picture in soup.select('img:not([src^="data:"])'):  # the page may request nothing: its description remains
+        picture.replace_with(picture.get("alt", ""))
+    first = soup.select_one(".text_cell :is(h1, h2, h3)")
+    title = first.extract().get_text().strip() if first else ""
+    anchors = {element["id"] for element in soup.select("[id]")}
+    for heading in soup(["h1", "h2", "h3"]):
+        anchor = re.sub(r"\s+", "-", heading.get_text().strip())  # as in JupyterLab, so that links work in both
+        while anchor in anchors:
+            anchor += "-"
+        anchors.add(anchor)
+        heading.name, heading["id"] = "h3" if heading.name == "h3" else "h2", anchor
+    contents = [(h.name, h["id"], h.get_text().strip()) for h in soup.select(".text_cell :is(h2, h3)")]
+    for table in soup("table"):
+        table.wrap(soup.new_tag("div", attrs={"class": "table", "role": "group", "tabindex": 0, "aria-label": "Table"}))
+        for th in table("th"):
+            th["scope"] = "col" if th.find_parent("thead") else "row"
+        columns = zip(*(reversed(row(["td", "th"])) for row in table.select("tbody tr")), strict=False)
+        numeric = [all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in column) for column in columns]
+        for row in table("tr"):  # from the right, since cells that span rows are missing on the left
+            for cell, is_number in zip(reversed(row(["td", "th"])), numeric, strict=False):
+                cell["class"] = [*cell.get("class", []), *(["num"] if is_number else [])]
+    return title, contents, str(soup)
