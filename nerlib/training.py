@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,10 @@ DERIVED = ("run.json", "metrics.json", "predictions.parquet", "training.parquet"
 class Training:
     """A finished training: what happened in each epoch, what was predicted, how long it took."""
 
-    history: pd.DataFrame  # a row an epoch: epoch, training_loss, validation_loss, _precision, _recall, _f1, seconds
+    history: pd.DataFrame  # a row an epoch; the columns stand in `fit`'s docstring
     predictions: pd.DataFrame  # a row a word of validation and test; the columns stand in `table`'s docstring
     scores: np.ndarray  # (rows of predictions, labels) float32, natural log-probabilities
-    record: dict[str, Any]  # key, best_epoch, steps, seconds, pieces_per_second, precision, …
+    record: dict[str, Any]  # key, best_epoch, seconds, pieces_per_second, precision, …
 
 
 def device() -> torch.device:
@@ -75,7 +76,41 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
     net.to(device())
     parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length)
              for part, sentences in split.parts().items() if part != "test" or params.score_test}
-    batches = parts["training"].loader(params.batch_size, params.padding, params.seed)
+
+    def predict_table(part: str, label: str = "") -> tuple[pd.DataFrame, np.ndarray]:
+        predicted, scores = predict(net, parts[part], params, label)
+        return table(data, split.parts()[part], part, predicted, scores, vocabulary), scores
+
+    began = time.perf_counter()
+    validate = (lambda: predict_table("validation")[0]) if len(split.validation) else None
+    history, best_epoch = fit(net, parts["training"], params, validate)
+    seconds = time.perf_counter() - began
+    predicted = [predict_table(part, f"predicting {part}") for part in ("validation", "test")
+                 if part in parts and len(parts[part])]
+    pieces = int(parts["training"].lengths.sum()) * params.epochs
+    result = Training(
+        history, pd.concat([rows for rows, _ in predicted], ignore_index=True), np.concatenate([s for _, s in predicted]),
+        {"key": key, "best_epoch": best_epoch, "labels": vocabulary.labels, "seconds": round(seconds, 1), "pieces": pieces,
+         "steps": -(-len(parts["training"]) // params.batch_size) * params.epochs,
+         "pieces_per_second": round(pieces / history["training_seconds"].sum()), "device": str(device()),
+         "precision": "bf16" if use_bf16(params) else "fp32", "threads": torch.get_num_threads(),
+         "parameters": sum(weight.numel() for weight in net.parameters()),
+         "windows": {part: len(windows) for part, windows in parts.items()}})
+    _write(result, data.table(split.training), folder)
+    model.save(net.cpu(), tokenizer, vocabulary, params, folder / "model")
+    runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
+    return result
+
+
+def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
+        validate: Callable[[], pd.DataFrame] | None) -> tuple[pd.DataFrame, int]:
+    """The loop: train `net` in place, leave it with the weights of the best epoch, return history and that epoch.
+
+    `validate` predicts the validation part with the net as it is and returns its table; without it the last epoch is
+    kept. History has a row an epoch: epoch, training_loss (nats a word), training_seconds, with `validate` also
+    validation_loss, validation_precision, _recall and _f1 (micro, seqeval default), and seconds.
+    """
+    batches = data.loader(params.batch_size, params.padding, params.seed)
     steps = len(batches) * params.epochs
     head = [weight for name, weight in net.named_parameters() if not name.startswith("bert.")]
     head_rate = params.head_learning_rate or params.learning_rate
@@ -83,7 +118,7 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
     optimizer = torch.optim.AdamW(groups, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, round(params.warmup_ratio * steps), steps)
 
-    history, best, began = [], {"f1": -1.0, "epoch": params.epochs, "weights": None}, time.perf_counter()
+    history, best_f1, best_epoch, best_weights = [], -1.0, params.epochs, {}
     for epoch in range(1, params.epochs + 1):
         start, loss_sum, words = time.perf_counter(), 0.0, 0
         net.train()
@@ -102,35 +137,18 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
             schedule.step()
             loss_sum, words = loss_sum + loss.item() * labelled, words + labelled
         row = {"epoch": epoch, "training_loss": loss_sum / words, "training_seconds": time.perf_counter() - start}
-        if len(split.validation):
-            now = table(data, split.validation, "validation", *predict(net, parts["validation"], params), vocabulary)
-            scores = evaluation.scores(now)["default"]["micro avg"]
-            row |= {"validation_loss": float(now["loss"].mean()), "validation_precision": scores["precision"],
-                    "validation_recall": scores["recall"], "validation_f1": scores["f1-score"]}
-            if scores["f1-score"] > best["f1"]:
-                best = {"f1": scores["f1-score"], "epoch": epoch,
-                        "weights": {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}}
+        if validate:
+            predicted = validate()
+            micro = evaluation.report(predicted)["micro avg"]
+            row |= {"validation_loss": float(predicted["loss"].mean()), "validation_precision": micro["precision"],
+                    "validation_recall": micro["recall"], "validation_f1": micro["f1-score"]}
+            if micro["f1-score"] > best_f1:
+                best_f1, best_epoch = micro["f1-score"], epoch
+                best_weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         history.append(row | {"seconds": time.perf_counter() - start})
-    if best["weights"]:
-        net.load_state_dict(best["weights"])
-    seconds = time.perf_counter() - began
-
-    predicted = {part: predict(net, parts[part], params, f"predicting {part}")
-                 for part in ("validation", "test") if part in parts and len(parts[part])}
-    tables = [table(data, split.parts()[part], part, *result, vocabulary) for part, result in predicted.items()]
-    pieces = int(parts["training"].lengths.sum()) * params.epochs
-    result = Training(
-        pd.DataFrame(history), pd.concat(tables, ignore_index=True),
-        np.concatenate([scores for _, scores in predicted.values()]),
-        {"key": key, "best_epoch": best["epoch"], "steps": steps, "labels": vocabulary.labels, "seconds": round(seconds, 1),
-         "pieces": pieces, "pieces_per_second": round(pieces / sum(row["training_seconds"] for row in history)),
-         "parameters": sum(weight.numel() for weight in net.parameters()), "device": str(device()),
-         "precision": "bf16" if use_bf16(params) else "fp32", "threads": torch.get_num_threads(),
-         "windows": {part: len(windows) for part, windows in parts.items()}})
-    _write(result, data.table(split.training), folder)
-    model.save(net.cpu(), tokenizer, vocabulary, params, folder / "model")
-    runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
-    return result
+    if best_weights:
+        net.load_state_dict(best_weights)
+    return pd.DataFrame(history), best_epoch
 
 
 @torch.inference_mode()

@@ -1,0 +1,242 @@
+"""Figures say in their alternative text what they show; marked sentences keep every word and escape every sign."""
+
+import inspect
+import re
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from PIL import Image
+
+from nerlib import evaluation, highlight, plots
+
+MATRIX = pd.DataFrame([[90, 7, 3], [0, 40, 10], [2, 0, 0]], index=["geo", "per", "SPURIOUS"], columns=["geo", "per", "MISSED"])
+HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "training_loss": [0.9, 0.4, 0.25], "validation_loss": [0.5, 0.375, 0.411],
+                        "validation_f1": [0.601, 0.712, 0.708]})
+REPORTS = {name: {row: {"precision": 0.5, "recall": 0.5, "f1-score": f1 + add, "support": 10}
+                  for row, f1 in (("geo", 0.61), ("per", 0.52), ("micro avg", 0.57), ("macro avg", 0.11))}
+           for name, add in (("model", 0.2), ("lookup", 0.0))}
+
+
+def table(*sentences):
+    """A table; each sentence is words, gold tags and predicted tags, separated by blanks."""
+    rows = [("test", number, position, *row) for number, columns in enumerate(sentences)
+            for position, row in enumerate(zip(*map(str.split, columns), strict=True))]
+    return pd.DataFrame(rows, columns=["part", "sentence", "position", "word", "gold", "predicted"])
+
+
+ALIGNED = evaluation.align(table(
+    ["a b c d e f", "B-geo O B-per O B-geo I-geo", "B-per O B-per I-per B-org O"], ["g h", "B-geo O", "O B-geo"]))
+BINS = pd.DataFrame({"confidence": [0.31, 0.62, 0.94], "accuracy": [0.25, 0.55, 0.97], "mentions": [5, 5, 5]})
+FIGURES = {  # function → its arguments, and what its alternative text must say
+    "bars": ((pd.Series({"geo": 1234, "per": 56}), "Mentions", "mentions", "type"), ["geo 1,234", "per 56"]),
+    "histogram": ((np.array([1, 2, 2, 3, 90]), "Lengths", "words", "sentences"),
+                  ["5 values", "from 1 to 90", "median 2", "99 % 87"]),
+    "matrix": ((MATRIX, "Confusion", "predicted", "gold"), ["per as MISSED 10", "geo as per 7", "SPURIOUS as geo 2"]),
+    "learning_curves": ((HISTORY,), ["3 epochs", "0.900 to 0.250", "0.500 to 0.411", "0.601, 0.712, 0.708"]),
+    "f1_by_type": ((REPORTS, "F1"),
+                   ["model: geo 0.81, per 0.72, micro avg 0.77", "lookup: geo 0.61, per 0.52, micro avg 0.57"]),
+    "error_kinds": ((ALIGNED, "Errors"),
+                    ["geo: boundary 0, type 1, both 1, missed 1, spurious 1", "per: boundary 1, type 0"]),
+    "calibration": ((BINS, 0.1234, "Calibration"), ["0.123", "confidence 0.31: 0.25", "confidence 0.94: 0.97"]),
+}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def draw(name):
+    arguments, said = FIGURES[name]
+    return *getattr(plots, name)(*arguments), said
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts if text.get_text()]
+
+
+def test_every_public_figure_is_tested_here():
+    public = {name for name, function in inspect.getmembers(plots, inspect.isfunction)
+              if function.__module__ == plots.__name__ and not name.startswith("_")}
+    assert public == set(FIGURES) | {"colours", "show"}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_has_title_and_axis_labels_and_its_alt_text_the_numbers(name):
+    figure, alt, said = draw(name)
+    for axes in figure.axes:
+        if axes.get_label() != "<colorbar>":
+            title = axes.get_title("left") or axes.get_title()
+            assert title and axes.get_xlabel() and axes.get_ylabel()
+            assert title in alt or name == "learning_curves"
+    for words in said:
+        assert words in alt
+    assert "\n" not in alt and alt == alt.strip()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_shown_figure_is_written_with_its_alt_text_in_png_and_svg(name, tmp_path, capsys):
+    figure, alt, _ = draw(name)
+    alt += " Größer ≥ 5 % & <b>"
+    plots.show((figure, alt), tmp_path / "figures" / name)
+    with Image.open(tmp_path / f"figures/{name}.png") as png:
+        assert png.text["Description"] == alt
+        assert png.width == round(figure.get_figwidth() * 192)  # 2×
+    svg = ElementTree.parse(tmp_path / f"figures/{name}.svg")
+    assert svg.find(".//{http://purl.org/dc/elements/1.1/}description").text == alt
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [f"{name}.png", f"{name}.svg"]
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_shown_figures_are_the_same_bytes_each_time(tmp_path, capsys):
+    for name in ("one", "two"):
+        plots.show(draw("bars")[:2], tmp_path / name)
+    for suffix in ("png", "svg"):
+        assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
+
+
+def test_bars_are_as_long_as_their_values_and_carry_notes():
+    values = pd.Series({"seen": 0.875, "unseen": 0.5})
+    figure, alt = plots.bars(values, "Recall", "recall", "gold mention", form="{:.3f}", notes=["90 mentions", "8 mentions"])
+    axes = figure.axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [0.875, 0.5]
+    assert texts(axes) == ["0.875  (90 mentions)", "0.500  (8 mentions)"]
+    assert "unseen 0.500  (8 mentions)" in alt
+    assert axes.yaxis_inverted()  # the first row on top
+
+
+@pytest.mark.parametrize("largest", [3, 60, 154, 161, 250, 1000])
+@pytest.mark.parametrize("limit", [None, 160])
+def test_histogram_counts_every_value_once(largest, limit):
+    values = np.arange(1, largest + 1)
+    figure, alt = plots.histogram(values, "Lengths", "pieces", "sentences", limit)
+    assert sum(bar.get_height() for bar in figure.axes[0].patches) == len(values)
+    assert f"to {largest}" in alt and ("limit 160" in alt) == bool(limit)
+
+
+def test_matrix_shows_counts_with_their_share_of_the_row():
+    figure, _ = plots.matrix(MATRIX, "Confusion", "predicted", "gold")
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        "90\n90%", "7\n7%", "3\n3%", "", "40\n80%", "10\n20%", "2\n100%", "", ""]
+
+
+def test_matrix_without_a_blank_cell_leaves_it_out_of_the_shares_too():
+    counts = pd.DataFrame([[9000, 30, 10], [5, 60, 35]], index=["O", "B-geo"], columns=["O", "B-geo", "I-geo"])
+    figure, alt = plots.matrix(counts, "Confusion", "predicted", "gold", blank=[("O", "O")])
+    assert [text.get_text() for text in figure.axes[0].texts] == ["", "30\n75%", "10\n25%", "5\n5%", "60\n60%", "35\n35%"]
+    assert "9,000" not in alt and counts.loc["O", "O"] == 9000
+
+
+def test_matrix_of_a_model_without_errors_says_so():
+    assert "none" in plots.matrix(pd.DataFrame(np.eye(2), ["a", "b"], ["a", "b"]), "Confusion", "predicted", "gold")[1]
+
+
+def test_learning_curves_without_validation_show_the_training_loss():
+    figure, alt = plots.learning_curves(HISTORY[["epoch", "training_loss"]])
+    assert "0.900 to 0.250" in alt and "validation" not in alt
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[0.9, 0.4, 0.25]]
+
+
+def test_f1_stands_at_its_value_in_the_row_of_its_type():
+    axes = plots.f1_by_type(REPORTS, "F1")[0].axes[0]
+    assert [line.get_xdata() for line in axes.lines] == [pytest.approx([0.81, 0.72, 0.77]), pytest.approx([0.61, 0.52, 0.57])]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["geo", "per", "micro avg"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["model", "lookup"]
+
+
+def test_error_kinds_stack_to_the_number_of_errors():
+    axes = plots.error_kinds(ALIGNED, "Errors")[0].axes[0]
+    assert sum(bar.get_width() for bar in axes.patches) == (ALIGNED["kind"] != "correct").sum() == 5
+    ends = {}
+    for bar in axes.patches:  # each bar begins where the one before it in its row ends
+        row = round(bar.get_y() + bar.get_height() / 2)
+        assert bar.get_x() == ends.get(row, 0)
+        ends[row] = bar.get_x() + bar.get_width()
+
+
+def test_error_kinds_of_a_model_without_errors_can_be_drawn(tmp_path, capsys):
+    plots.show(plots.error_kinds(evaluation.align(table(["a", "B-geo", "B-geo"])), "Errors"), tmp_path / "none")
+    assert (tmp_path / "none.png").exists()
+
+
+def test_calibration_of_a_model_that_predicts_nothing_can_be_drawn(tmp_path, capsys):
+    bins, brier = evaluation.calibration(np.array([]), np.array([]))
+    plots.show(plots.calibration(bins, brier, "Calibration"), tmp_path / "none")
+    assert (tmp_path / "none.png").exists()
+
+
+def test_colours_are_distinct_and_a_gmb_types_colour_is_the_same_in_every_figure():
+    gmb = ["art", "eve", "geo", "gpe", "nat", "org", "per", "tim"]
+    assert len(set(plots.colours(gmb))) == 8
+    assert plots.colours(["per", "geo"]) == [plots.colours(gmb)[6], plots.colours(gmb)[2]]
+    conll = ["LOC", "MISC", "ORG", "PER"]
+    assert len(set(plots.colours(conll))) == 4 and len(set(plots.colours([*conll, "geo"]))) == 5
+    assert len(plots.colours([*gmb, "LOC"])) == 9
+
+
+# --- marked sentences
+
+def html(rows, which=None, notes=None):
+    result = highlight.sentences(rows, which or [("test", number) for number in rows["sentence"].unique()], notes)
+    return BeautifulSoup(result.data, "html.parser")
+
+
+def plain(paragraph):
+    """The sentence as it is read: without the labels of the mentions and the note behind it."""
+    for element in paragraph(["sub", "sup", "i", "small"]):
+        element.decompose()
+    return paragraph.get_text().strip()
+
+
+@pytest.mark.parametrize("gold, predicted", [
+    ("B-geo I-geo O O", "O B-geo I-geo O"), ("B-geo I-geo I-geo I-geo", "O B-per O B-org"),
+    ("O B-per O B-org", "B-geo I-geo I-geo I-geo"), ("B-geo B-geo I-geo O", "B-geo I-geo B-geo I-geo"),
+    ("B-geo I-geo O B-per", "B-geo I-geo O B-per"), ("B-geo I-geo O O", "B-per I-per O O"), ("O O O O", "O O O O"),
+    ("I-geo I-org O I-org", "B-geo I-org I-org O")])
+def test_marks_overlap_in_any_way_and_drop_no_word(gold, predicted):
+    rows = table(["Alpha & < 🌍", gold, predicted])
+    paragraph = html(rows)("p")[1]
+    corpus, models = ([(m.first, m.last, m.type) for m in evaluation.mentions(rows, column).itertuples()]
+                      for column in ("gold", "predicted"))
+    both, missed, invented = ([m for m in corpus if m in models], [m for m in corpus if m not in models],
+                              [m for m in models if m not in corpus])
+    for mark, label, found in (("a", "i", both), ("g", "sub", missed), ("p", "sup", invented)):
+        assert [element.get_text() for element in paragraph(label)] == [kind for _, _, kind in found]
+        marked = "".join(element.get_text() for element in paragraph.select(f"span.{mark}"))
+        expected = ["".join(rows["word"][first:last + 1]) for first, last, _ in found]
+        assert marked.replace(" ", "") == "".join(expected)
+        assert marked.count(" ") == sum(last - first for first, last, _ in found)  # the blanks within, and no others
+    assert plain(paragraph) == "Alpha & < 🌍"
+
+
+def test_label_stands_behind_the_last_word_of_its_mention():
+    paragraph = html(table(["in New York today", "O B-geo I-geo O", "O O B-org O"]))("p")[1]
+    assert re.sub(r"</?span[^>]*>", "", paragraph.decode_contents()) == "in New York<sup>org</sup><sub>geo</sub> today"
+
+
+@pytest.mark.parametrize("attack", ["<script>alert(1)</script>", "<img/src=x/onerror=alert(1)>", "\"'&amp;"])
+def test_words_labels_and_notes_are_escaped(attack):
+    rows = table([f"{attack} x y", f"B-{attack} O B-{attack}", f"O B-{attack} B-{attack}"])
+    result = html(rows, notes=[attack])
+    assert not result(["script", "img"])
+    paragraph = result("p")[1]
+    assert paragraph.sub.get_text() == paragraph.sup.get_text() == paragraph.i.get_text() == attack
+    assert paragraph.small.get_text() == f"({attack})" and plain(paragraph) == f"{attack} x y"
+
+
+def test_sentences_come_in_the_order_asked_for_from_their_own_part():
+    rows = pd.concat([table(["one", "O", "O"], ["two", "O", "O"]), table(["three", "O", "O"]).assign(part="validation")])
+    paragraphs = html(rows, [("test", 1), ("validation", 0), ("test", 0)], ["a", "b", "c"])("p")[1:]
+    assert [paragraph.small.get_text() for paragraph in paragraphs] == ["(a)", "(b)", "(c)"]
+    assert [plain(paragraph) for paragraph in paragraphs] == ["two", "three", "one"]
+
+
+def test_marks_can_be_told_apart_without_colour():
+    style = html(table(["a", "O", "O"])).style.get_text()
+    borders = [re.search(rf"\.ner \.{name} {{border-(\w+): \S+ (\w+)", style).groups() for name in "agp"]
+    assert borders == [("bottom", "dotted"), ("bottom", "solid"), ("top", "double")]

@@ -1,0 +1,300 @@
+"""The pages that readers see, made from notebooks that papermill really runs, read with a parser and a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import papermill
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from PIL import Image, PngImagePlugin
+
+from nerlib import report
+from nerlib.runs import STAGES
+
+ATTACK = "<script>alert(1)</script>"
+ALT = 'The loss falls from 1.0 to 0.5; "steep" & early.'
+FIGURE = f"""import base64, io, matplotlib
+matplotlib.use("agg")
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots(figsize=(2, 2))
+axes.plot([1.0, 0.5])
+buffer = io.BytesIO()
+figure.savefig(buffer, format="png")
+picture = base64.b64encode(buffer.getvalue()).decode()
+display({{"image/png": picture, "text/plain": "a figure"}}, raw=True, metadata={{"image/png": {{"alt": {ALT!r}}}}})"""
+TABLE = f"""import pandas as pd
+pd.DataFrame({{"word": ["London", {ATTACK!r}], "count": [1204, 3]}})"""
+CELLS = [
+    new_markdown_cell("# How well does `it` learn?\n\nA question. ![no such file](figures/none.png)"),
+    new_code_cell("epochs: int = 1  # passes", metadata={"tags": ["parameters"]}),
+    new_markdown_cell("## The data\n\n### Words & tags\n\n| mode | F1 |\n|--|--|\n| strict | 0.831 |\n\n# Another top"),
+    new_code_cell(TABLE),
+    new_markdown_cell("## The data\n\nThe same heading again; back to [the words](#Words-&-tags)."),
+    new_code_cell("import sys\nprint('\\repoch 1\\repoch 2', file=sys.stderr)\nprint('\\x1b[31mred\\x1b[0m <b>')"),
+    new_code_cell(FIGURE),
+    new_code_cell("from IPython.display import HTML, Javascript\ndisplay(Javascript('alert(1)'))\n"
+                  "HTML('<h1>In an output</h1><script src=\"https://example.org/x.js\"></script>')"),
+]
+
+
+def score(base):
+    """seqeval's output_dict, with numbers that are all different."""
+    rows = ["geo", "per", "micro avg", "macro avg", "weighted avg"]
+    return {row: {"precision": base + i / 100, "recall": base + i / 100 + 0.001, "f1-score": base + i / 100 + 0.002,
+                  "support": 1000 + i} for i, row in enumerate(rows)}
+
+
+METRICS = {"tags": ["O", "B-geo", "I-geo", "B-per", "I-per"], "types": ["geo", "per"],
+           "definitions": {"default": "As conlleval counts.", "strict": "IOB2 only."},
+           "validation": {"default": score(0.7), "strict": score(0.65)},
+           "test": {"default": score(0.8), "strict": score(0.75)},
+           "baseline": {"validation": {"default": score(0.3)}, "test": {"default": score(0.4)}}}
+RECORD = {"run": "gmb", "completed": "2025-11-22T18:11:01+00:00",
+          "parameters": {"epochs": 3, "data": ATTACK, "pos": ""},
+          "changed": {"data": ATTACK}, "git": {"commit": "abc1234def5678", "clean": False},
+          "versions": {"torch": "2.13.0"}, "hardware": {"cpu": "a cpu", "gpu": None, "threads": 2},
+          "corpus": {"source": "data/ner.csv", "sentences": 47959}, "split": {"kind": "random", "fingerprint": "f00d"},
+          "encoder": {"name": "minilm", "parameters": 22713216}, "training": {"best_epoch": 3, "seconds": 711.0}}
+
+
+def run_notebook(path, cells):
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    source = path.parent / "source.ipynb"
+    nbformat.write(notebook, source)
+    try:
+        papermill.execute_notebook(source, path, parameters={"epochs": 3}, kernel_name="python3", progress_bar=False)
+    finally:
+        source.unlink()
+
+
+def write_stages(folder, statuses, error=None):
+    (folder / "stages").mkdir(exist_ok=True)
+    for stem, status in zip(STAGES, statuses, strict=False):
+        stage = {"notebook": stem, "title": f"Title of {stem}", "started": "2025-11-22T17:58:01+00:00",
+                 "seconds": 100.0, "status": status, "error": error if status == "failed" else None}
+        (folder / "stages" / f"{stem[:2]}.json").write_text(json.dumps(stage))
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "gmb"
+    (folder / "figures").mkdir(parents=True)
+    for stem in ("01_eda", "03_training"):
+        run_notebook(folder / f"{stem}.ipynb", CELLS)
+    write_stages(folder, ["complete"] * 4)
+    (folder / "metrics.json").write_text(json.dumps(METRICS))
+    (folder / "run.json").write_text(json.dumps(RECORD))
+    (folder / "history.csv").write_text("epoch,training_loss\n1,0.5\n")
+    description = PngImagePlugin.PngInfo()
+    description.add_text("Description", ALT)
+    Image.new("RGB", (40, 40), "white").save(folder / "figures/03_confusion_mentions.png", pnginfo=description)
+    Image.new("RGB", (40, 40), "white").save(folder / "figures/03_learning_curves.png")
+    assert report.write_pages(folder) == folder / "index.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "early"
+    folder.mkdir()
+    bad_cell = new_code_cell(f"raise ValueError({ATTACK!r})")
+    with pytest.raises(papermill.PapermillExecutionError):
+        run_notebook(folder / "02_preprocessing.ipynb", [*CELLS[:3], bad_cell, *CELLS[4:]])
+    write_stages(folder, ["complete", "failed"], error=f"ValueError: {ATTACK}")
+    report.write_pages(folder)
+    return folder
+
+
+def soup(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def text(element):
+    return " ".join(element.get_text().split())
+
+
+def rows(table):
+    return {text(row.th): [text(cell) for cell in row("td")] for row in table.select("tbody tr")}
+
+
+@pytest.mark.parametrize(("run", "name"), [("complete", "index"), ("complete", "01_eda"), ("complete", "03_training"),
+                                           ("failed", "index"), ("failed", "02_preprocessing")])
+def test_every_page_is_one_file_without_script_or_request(run, name, request):
+    path = request.getfixturevalue(run) / f"{name}.html"
+    page = soup(path)
+    policy = page.head.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'" and rules["img-src"] == "data:" and rules["style-src"] == "'unsafe-inline'"
+    assert not {"script-src", "connect-src", "frame-src"} & set(rules)
+    assert not page(["script", "link", "iframe", "object", "embed", "base"])
+    assert all(element["src"].startswith("data:image/") for element in page.select("[src]"))
+    assert not re.search(r"url\(|@import", "".join(style.get_text() for style in page("style")))
+    assert all(not name.startswith("on") for element in page(True) for name in element.attrs)
+
+    assert page.html["lang"] == "en" and path.parent.name in page.title.get_text()
+    assert len(page("h1")) == 1 and page.h1.find_parent("header")
+    assert len({element["id"] for element in page.select("[id]")}) == len(page.select("[id]")), "an id stands twice"
+    for link in page.select('a[href^="#"]'):
+        assert page.find(id=unquote(link["href"][1:])), link
+    for link in page.select("header a, section a"):
+        if not link["href"].startswith("#"):
+            assert (path.parent / link["href"]).exists(), link
+    assert all(picture.get("alt") for picture in page("img"))
+    assert all(th["scope"] == ("col" if th.find_parent("thead") else "row") for th in page("th"))
+    assert all("table" in table.parent["class"] and table.parent["tabindex"] == "0" for table in page("table"))
+    assert len(re.sub(r"data:[^\"]*", "", path.read_text(encoding="utf-8"))) < 60_000
+    assert not list(path.parent.glob("*.tmp"))
+
+
+def test_notebook_page(complete):
+    page = soup(complete / "03_training.html")
+    assert text(page.h1) == "How well does it learn?" and text(page.title) == "How well does it learn? – gmb"
+    assert text(page.select_one(".made")) == (
+        "Run gmb Made 2025-11-22 17:58 UTC Took 1 min 40 s Commit abc1234def with uncommitted changes")
+    assert [(link["href"], link.get("aria-current")) for link in page.select("header nav a")] == [
+        ("index.html", None), ("01_eda.html", None), ("03_training.html", "page")]
+    assert [text(link) for link in page.select(".contents a")] == [
+        "The data", "Words & tags", "Another top", "The data"]
+    assert not page.select(".banner, .error")
+
+    summaries = [text(summary) for summary in page.select("details.source > summary")]
+    assert summaries == ["Parameters and their defaults", "Parameters set for this run", "Code", "Code", "Code", "Code"]
+    assert page.select("details.source .highlight span") and not page.select("details.source[open]")
+    assert text(page.select_one("details.log pre")) == "epoch 2"
+    assert text(page.select_one(":not(details) > pre.stream")) == "red <b>"
+    assert [picture["alt"] for picture in page("img")] == [ALT], "the missing picture leaves its description alone"
+    assert "no such file" in text(page.main)
+
+    frame = page.select_one("table.dataframe")
+    assert rows(frame) == {"0": ["London", "1204"], "1": [ATTACK, "3"]}
+    assert [("num" in cell.get("class", [])) for cell in frame.select("thead th")] == [True, False, True]
+    assert not page.select("style[scoped]")
+
+
+def test_failed_notebook_says_where(failed):
+    page = soup(failed / "02_preprocessing.html")
+    (banner,) = page.select(".banner")
+    assert banner.find_parent("header") and text(banner) == f"This notebook failed in Code [3]. ValueError: {ATTACK}"
+    cell = page.find(id=banner.a["href"][1:])
+    assert cell.select_one("details.source")["open"] == "" and "raise ValueError" in text(cell.details)
+    assert cell.details.summary["data-count"] == "[3]"
+    assert "Traceback" in text(cell.select_one(".error pre")) and ATTACK in text(cell.select_one(".error pre"))
+    assert "papermill-error" not in str(page) and "Exception was encountered" not in str(page)
+    assert text(page.h1) == "How well does it learn?", "papermill's banner is no title"
+
+
+def test_notebook_that_a_signal_ended(complete, tmp_path):
+    notebook = nbformat.read(complete / "03_training.ipynb", as_version=4)
+    notebook.metadata.papermill["end_time"] = None
+    nbformat.write(notebook, tmp_path / "03_training.ipynb")
+    page = soup(report.export_notebook(tmp_path / "03_training.ipynb"))
+    assert text(page.select_one(".banner")) == "This notebook did not run to its end."
+    write_stages(tmp_path, ["complete", "complete", "failed"], error="DeadKernelError: Kernel died")
+    page = soup(report.export_notebook(tmp_path / "03_training.ipynb"))
+    assert text(page.select_one(".banner")) == "This notebook failed. DeadKernelError: Kernel died"
+
+
+def test_index_gives_the_answer_and_the_numbers_of_metrics_json(complete):
+    page = soup(complete / "index.html")
+    assert text(page.select_one(".lead")) == ("Micro F1 is 0.822 on the test part in seqeval’s default mode; "
+                                              "looking each word up in the training part reaches 0.422.")
+    test, validation = page.select("section[aria-labelledby=scores] table")
+    for table, part in ((test, "test"), (validation, "validation")):
+        shown, values, lookup = rows(table), METRICS[part]["default"], METRICS["baseline"][part]["default"]
+        assert list(shown) == ["geo", "per", "micro average", "macro average", "weighted average"]
+        for name, cells in shown.items():
+            row, base = (scores[name.replace("average", "avg")] for scores in (values, lookup))
+            numbers = [row["precision"], row["recall"], row["f1-score"], base["f1-score"]]
+            assert cells == [*(f"{number:.3f}" for number in numbers), f"{row['support']:,}"]
+    assert validation.find_parent("details") and not test.find_parent("details")
+    assert "micro F1 of 0.772" in text(page.select_one(".note"))
+    assert [picture["alt"] for picture in page("img")] == [ALT, "Learning curves"]
+
+    assert rows(page.select_one("section[aria-labelledby=parameters] table")) == {
+        "epochs": ["3", "default"], "data": [ATTACK, "set"], "pos": ['""', "default"]}
+    notebooks = rows(page.select_one("section[aria-labelledby=notebooks] table"))
+    assert notebooks["03 Title of 03_training"] == ["complete", "1 min 40 s"]
+    provenance = text(page.select_one("section[aria-labelledby=provenance]"))
+    for fact in ("commit abc1234def5678", "clean no", "torch 2.13.0", "gpu –", "sentences 47,959",
+                 "parameters 22,713,216", "fingerprint f00d", "time 11 min 51 s"):
+        assert fact in provenance
+    assert {link["href"] for link in page.select(".files a")} == {
+        "01_eda.ipynb", "03_training.ipynb", "history.csv", "metrics.json", "run.json"}
+    assert not page.select(".banner")
+
+
+def test_index_without_a_scored_test_part(complete, tmp_path):
+    metrics = {key: value for key, value in METRICS.items() if key not in ("test", "baseline")}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    page = soup(report.write_index(tmp_path))
+    assert text(page.select_one(".lead")) == "Micro F1 is 0.722 on the validation part in seqeval’s default mode."
+    assert "The test part was not scored" in text(page.main) and "Lookup" not in text(page.main)
+
+
+@pytest.mark.parametrize(("statuses", "banner"), [
+    ([], "This run is unfinished: still to complete are 01 eda, 02 preprocessing, 03 training, 04 error analysis."),
+    (["complete"] * 2, "This run is unfinished: still to complete are 03 training, 04 error analysis."),
+    (["complete"] * 4, "This run is unfinished: its record, run.json, is missing."),
+    (["complete", "failed"], f"This run failed in 02 preprocessing. ValueError: {ATTACK}")])
+def test_index_of_an_unfinished_run(statuses, banner, tmp_path):
+    write_stages(tmp_path, statuses, error=f"ValueError: {ATTACK}")
+    page = soup(report.write_pages(tmp_path))
+    assert text(page.select_one("header .banner")) == banner
+    assert text(page.select_one(".lead")).startswith("No scores yet") and text(page.h1) == tmp_path.name
+    assert not page("script")
+
+
+@pytest.mark.parametrize("key", [*METRICS, *RECORD])
+def test_index_stands_any_missing_key(key, tmp_path):
+    for name, record in (("metrics", METRICS), ("run", RECORD)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({k: v for k, v in record.items() if k != key}))
+    assert soup(report.write_index(tmp_path)).h1
+    for name, record in (("metrics", METRICS), ("run", RECORD)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({k: None if k == key else v for k, v in record.items()}))
+    assert soup(report.write_index(tmp_path)).h1
+
+
+def test_damaged_files_do_not_hide_the_rest(tmp_path):
+    (tmp_path / "01_eda.ipynb").write_text('{"cells": [')
+    (tmp_path / "run.json").write_text("{")
+    with pytest.warns(UserWarning, match="01_eda.ipynb, its file is damaged"):
+        page = soup(report.write_pages(tmp_path))
+    assert page.select_one(".banner") and not (tmp_path / "01_eda.html").exists()
+
+
+def test_in_a_real_browser(complete, failed, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no chromium on the PATH")
+
+    def chromium(page: Path, *options: str) -> str:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                   "--disable-sync", "--disable-background-networking", "--disable-component-update",
+                   "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,900", *options,
+                   page.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    # A script slipped past the exporter must be dead: it would take the page's heading away.
+    hostile = tmp_path / "hostile.html"
+    source = (complete / "03_training.html").read_text(encoding="utf-8")
+    attack = "<script>document.querySelector('h1').remove()</script></body>"
+    hostile.write_text(source.replace("</body>", attack), encoding="utf-8")
+    dom = BeautifulSoup(chromium(hostile, "--dump-dom"), "html.parser")
+    assert text(dom.h1) == "How well does it learn?" and dom.script
+
+    for mode, paper in ((1, (255, 255, 255)), (0, (0x15, 0x18, 0x1C))):  # light, dark
+        picture = tmp_path / f"{mode}.png"
+        scheme = f"--blink-settings=preferredColorScheme={mode}"
+        chromium(failed / "02_preprocessing.html", f"--screenshot={picture}", scheme)
+        pixels = Image.open(picture).convert("RGB")
+        assert pixels.getpixel((5, 5)) == paper
+        heading = pixels.crop((48, 90, 700, 160)).convert("L")
+        low, high = heading.getextrema()
+        assert high - low > 150, "the heading cannot be seen"

@@ -1,0 +1,397 @@
+"""Real trainings on a few sentences of the sample corpus, watched by hooks on the optimiser and repeated by hand."""
+
+import json
+import shutil
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.special import softmax
+from seqeval.metrics import f1_score
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from transformers import BertConfig, BertModel
+
+from nerlib import dataset, model, runs, training
+from nerlib.params import Params
+from nerlib.split import load
+
+DERIVED = ["run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
+           "classification_report.txt", "classification_report.csv", "model"]
+
+
+@contextmanager
+def watched(before_first=lambda: None):
+    """A row each optimiser step: learning rates and gradient norm it was made with, classifier weights after it."""
+    steps = []
+
+    def before(optimizer, *_):
+        if not steps:
+            before_first()
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        assert len({id(weight) for weight in weights}) == len(weights)
+        norm = torch.stack([weight.grad.norm() for weight in weights if weight.grad is not None]).norm().item()
+        steps.append({"rates": [group["lr"] for group in optimizer.param_groups], "norm": norm,
+                      "decay": {group["weight_decay"] for group in optimizer.param_groups},
+                      "size": sum(weight.numel() for weight in weights)})
+
+    def after(optimizer, *_):
+        steps[-1]["head"] = [weight.detach().cpu().clone() for weight in optimizer.param_groups[1]["params"]]
+
+    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+    try:
+        yield steps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, tokenizer):
+    """A small untrained BERT in a folder: an encoder with which an epoch takes a tenth of a second."""
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=64, max_position_embeddings=256)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(tiny):
+    """Train with the small encoder; returns parameters, corpus, split and the training."""
+    def train(folder, **changes):
+        few = {"encoder": str(tiny), "max_sentences": 120, "epochs": 1, "batch_size": 16, "precision": "fp32",
+               "learning_rate": 5e-3, "head_learning_rate": 1e-2}
+        params = Params(**few | changes)
+        data, split = load(params, runs.ROOT)
+        return params, data, split, training.train(params, data, split, folder)
+    return train
+
+
+@pytest.fixture(scope="module")
+def minilm(train, tmp_path_factory):
+    """Two epochs of the bundled encoder on 144 sentences."""
+    folder = tmp_path_factory.mktemp("minilm")
+    with watched() as steps:
+        result = train(folder, encoder="minilm", max_sentences=200, epochs=2, learning_rate=5e-4)
+    return *result, folder, steps
+
+
+@pytest.fixture(scope="module")
+def overfitted(train, tmp_path_factory):
+    """Six epochs of ever larger steps: the best epoch is not the last."""
+    folder = tmp_path_factory.mktemp("overfitted")
+    with watched() as steps:
+        result = train(folder, max_sentences=200, epochs=6, learning_rate=1e-2, head_learning_rate=1, warmup_ratio=0.95,
+                       max_grad_norm=0)
+    return *result, folder, steps
+
+
+def scores_by_hand(folder, words, pos):
+    """Log-probabilities of one sentence's words from the saved model, by the tokenizer's own alignment, without batches."""
+    net, tokenizer, vocabulary = model.load(folder / "model")
+    encoded = tokenizer(list(words), is_split_into_words=True, return_tensors="pt")
+    of = encoded.word_ids()
+    heads = [i for i, word in enumerate(of) if word is not None and word != of[i - 1]]
+    pos_tags = torch.tensor([[0 if word is None else 1 for word in of]])
+    if vocabulary.pos:
+        pos_tags[0, heads] = torch.tensor([vocabulary.pos.index(tag) for tag in pos])
+    with torch.inference_mode():
+        logits = net(encoded["input_ids"], encoded["attention_mask"], pos_tags)
+    return torch.log_softmax(logits[0, heads], -1).numpy()
+
+
+def assert_scores_are_the_saved_models(folder, sentences):
+    predictions, scores = pd.read_parquet(folder / "predictions.parquet"), np.load(folder / "scores.npy")
+    for _, rows in list(predictions.groupby(["part", "sentence"]))[:sentences]:
+        expected = scores_by_hand(folder, rows["word"], rows["pos"])
+        np.testing.assert_allclose(scores[rows.index], expected, atol=2e-4)
+
+
+# --- what a training yields
+
+def test_history_has_a_row_an_epoch_and_the_loss_falls(minilm):
+    history = minilm[3].history
+    assert history.columns.tolist() == ["epoch", "training_loss", "training_seconds", "validation_loss", "validation_precision",
+                                        "validation_recall", "validation_f1", "seconds"]
+    assert history["epoch"].tolist() == [1, 2] and history["training_loss"].is_monotonic_decreasing
+    assert (history["seconds"] >= history["training_seconds"]).all()
+
+
+def test_training_beats_a_model_that_finds_nothing(minilm):
+    _, _, _, result, _, _ = minilm
+    for _, rows in result.predictions.groupby("part"):
+        tags = [[part[column].tolist() for _, part in rows.groupby("sentence")] for column in ("gold", "predicted")]
+        assert f1_score(*tags) > 0.15
+
+
+def test_predictions_hold_every_word_of_validation_and_test_once_and_in_order(minilm):
+    params, data, split, result, folder, _ = minilm
+    rows = result.predictions
+    assert rows.columns.tolist() == ["part", "sentence", "position", "word", "pos", "pos_used", "gold", "predicted", "argmax",
+                                     "confidence", "loss"]
+    expected = [(part, index, position, data.words[row], data.pos[row], data.pos[row], data.tags[row])
+                for part, sentences in (("validation", split.validation), ("test", split.test)) for index in sentences
+                for position, row in enumerate(range(data.offsets[index], data.offsets[index + 1]))]
+    assert list(rows.iloc[:, :7].itertuples(index=False, name=None)) == expected
+    assert {str(rows[name].dtype) for name in ("part", "word", "pos", "pos_used", "gold", "predicted", "argmax")} == {"str"}
+    assert {str(rows[name].dtype) for name in ("sentence", "position")} == {"int32"}
+    assert result.scores.dtype == rows["confidence"].dtype == rows["loss"].dtype == np.float32
+    training_rows = pd.read_parquet(folder / "training.parquet")
+    assert training_rows.columns.tolist() == ["sentence", "position", "word", "pos", "gold"]
+    assert training_rows["word"].tolist() == [word for index in split.training for word in data.sentence(index)]
+
+
+def test_confidence_loss_and_prediction_follow_from_the_scores(minilm):
+    rows, scores = minilm[3].predictions, np.load(minilm[4] / "scores.npy")
+    labels = minilm[3].record["labels"]
+    probabilities = softmax(scores.astype(float), axis=1)
+    np.testing.assert_allclose(np.exp(scores).sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(rows["confidence"], probabilities.max(1), rtol=1e-5)
+    gold = probabilities[np.arange(len(rows)), [labels.index(tag) for tag in rows["gold"]]]
+    np.testing.assert_allclose(rows["loss"], -np.log(gold), rtol=1e-4, atol=1e-6)
+    assert rows["predicted"].tolist() == rows["argmax"].tolist() == [labels[i] for i in probabilities.argmax(1)]
+
+
+def test_table_takes_confidence_from_the_prediction_and_loss_from_gold(minilm):
+    _, data, split, result, _, _ = minilm
+    vocabulary = dataset.Vocabulary(data.labels, [])
+    sentence = split.test[:1]
+    words = data.lengths[sentence[0]]
+    scores = np.log(np.tile(np.linspace(0.02, 0.12, len(data.labels)), (words, 1))).astype(np.float32)
+    rows = training.table(data, sentence, "test", np.full(words, 2), scores, vocabulary)
+    assert set(rows["predicted"]) == {data.labels[2]} and set(rows["argmax"]) == {data.labels[-1]}
+    np.testing.assert_allclose(rows["confidence"], 0.04, rtol=1e-5)
+    np.testing.assert_allclose(rows["loss"], -np.log([0.02 + 0.01 * data.labels.index(tag) for tag in rows["gold"]]), rtol=1e-5)
+    assert rows["pos_used"].isna().all() and rows["pos"].notna().all()
+
+
+def test_scores_are_those_of_the_saved_model_sentence_by_sentence(minilm):
+    assert_scores_are_the_saved_models(minilm[4], 12)
+
+
+def test_prediction_with_short_windows_changes_long_sentences_only(minilm):
+    params, data, split, result, folder, _ = minilm
+    net, tokenizer, vocabulary = model.load(folder / "model")
+    short = dataset.NERDatasetWithPOS(data, split.test, vocabulary, tokenizer, 24)
+    predicted, scores = training.predict(net, short, params)
+    whole = result.scores[(result.predictions["part"] == "test").to_numpy()]
+    pieces = np.array([len(tokenizer(data.sentence(index), is_split_into_words=True)["input_ids"]) for index in split.test])
+    fits = np.repeat(pieces <= 24, data.lengths[split.test])
+    assert scores.shape == whole.shape and len(predicted) == len(scores) and 0 < fits.mean() < 1
+    np.testing.assert_allclose(scores[fits], whole[fits], atol=2e-4)
+    assert np.abs(scores[~fits] - whole[~fits]).max() > 0.01
+
+
+def test_describe_says_what_the_run_was_made_from(minilm, tmp_path):
+    params, data, split, result, _, _ = minilm
+    runs.write_json(tmp_path / "run.json", training.describe(params, data, split, result))
+    record = runs.read_json(tmp_path / "run.json")
+    assert Params(**record["parameters"]) == params and record["changed"]["max_sentences"] == 200
+    assert "seed" not in record["changed"]
+    assert record["corpus"]["sha256"] == data.sha256 and record["split"]["fingerprint"] == split.fingerprint
+    assert [record["split"][part] for part in ("training", "validation", "test")] == [144, 16, 40]
+    assert record["encoder"] == {"name": "minilm", "sha256": model.MINILM_SHA256}
+    assert record["training"] == result.record
+    assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=runs.ROOT, capture_output=True, text=True)
+    assert record["git"]["commit"] == (head.stdout.strip() if head.returncode == 0 else None)
+
+
+# --- the loop
+
+@pytest.mark.parametrize("run", ["minilm", "overfitted"])
+def test_learning_rates_rise_to_their_peaks_and_fall_to_zero(run, request):
+    params, _, split, result, _, steps = request.getfixturevalue(run)
+    assert len(steps) == result.record["steps"] == params.epochs * -(-len(split.training) // params.batch_size)
+    warmup = round(params.warmup_ratio * len(steps))
+    assert warmup >= 2
+    for group, peak in enumerate((params.learning_rate, params.head_learning_rate)):
+        expected = [peak * min(step / warmup, (len(steps) - step) / (len(steps) - warmup)) for step in range(len(steps))]
+        assert [step["rates"][group] for step in steps] == pytest.approx(expected)
+
+
+def test_all_weights_are_trained_with_the_given_decay_and_clipped_gradients(minilm):
+    params, _, _, result, folder, steps = minilm
+    saved = sum(tensor.numel() for tensor in load_file(folder / "model/model.safetensors").values())
+    assert {step["size"] for step in steps} == {result.record["parameters"]} == {saved}
+    assert {rate for step in steps for rate in step["decay"]} == {params.weight_decay}
+    assert max(step["norm"] for step in steps) == pytest.approx(params.max_grad_norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("norm", [0.0, 0.01])
+def test_gradients_are_clipped_to_the_norm_or_not_at_all(train, tmp_path, norm):
+    with watched() as steps:
+        train(tmp_path, max_grad_norm=norm)
+    norms = [step["norm"] for step in steps]
+    assert norms == pytest.approx([0.01] * len(norms), rel=1e-3) if norm else min(norms) > 0.02
+
+
+def test_head_learning_rate_0_is_the_encoders(train, tmp_path):
+    with watched() as steps:
+        train(tmp_path, head_learning_rate=0)
+    assert all(encoder == head for encoder, head in (step["rates"] for step in steps))
+
+
+def test_dropout_is_on_in_training_and_off_in_prediction(train, tmp_path):
+    (*_, first), (*_, second) = (train(tmp_path / str(p), dropout=p, learning_rate=1e-9, head_learning_rate=1e-9)
+                                 for p in (0.0, 0.6))
+    np.testing.assert_allclose(first.scores, second.scores, atol=1e-4)
+    assert abs(first.history["training_loss"][0] - second.history["training_loss"][0]) > 1e-3
+
+
+def test_best_epoch_by_validation_f1_is_what_is_saved_and_scored(overfitted):
+    params, _, _, result, folder, steps = overfitted
+    best = result.record["best_epoch"]
+    f1 = result.history["validation_f1"].tolist()
+    assert best == 1 + f1.index(max(f1)) and best < params.epochs  # of equal ones the first
+    an_epoch = len(steps) // params.epochs
+    saved = load_file(folder / "model/model.safetensors")
+    for name, weight in zip(("pos_embedding.weight", "classifier.weight", "classifier.bias"),
+                            steps[best * an_epoch - 1]["head"], strict=True):
+        assert torch.equal(saved[name], weight)
+    rows = result.predictions[result.predictions["part"] == "validation"]
+    tags = [[part[column].tolist() for _, part in rows.groupby("sentence")] for column in ("gold", "predicted")]
+    assert f1_score(*tags) == pytest.approx(f1[best - 1])
+    assert rows["loss"].mean() == pytest.approx(result.history["validation_loss"][best - 1], rel=1e-4)
+    assert_scores_are_the_saved_models(folder, 6)
+
+
+def test_without_validation_the_last_epoch_is_kept(train, tmp_path):
+    with watched() as steps:
+        _, _, split, result = train(tmp_path, validation_size=0, epochs=3)
+    assert result.record["best_epoch"] == 3 and len(split.validation) == 0
+    assert result.history.columns.tolist() == ["epoch", "training_loss", "training_seconds", "seconds"]
+    assert set(result.predictions["part"]) == {"test"}
+    saved = load_file(tmp_path / "model/model.safetensors")
+    assert torch.equal(saved["classifier.weight"], steps[-1]["head"][1])
+
+
+def test_without_score_test_no_test_word_is_anywhere(train, tmp_path):
+    _, data, split, result = train(tmp_path, score_test=False)
+    rows = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert set(rows["part"]) == {"validation"} and len(rows) == len(np.load(tmp_path / "scores.npy"))
+    assert set(rows["sentence"]) == set(split.validation) and "test" not in result.record["windows"]
+    assert set(pd.read_parquet(tmp_path / "training.parquet")["sentence"]) == set(split.training)
+
+
+def test_nothing_to_score_is_refused_before_anything_is_made(train, tmp_path):
+    with pytest.raises(ValueError, match="validation_size = 0 and score_test = false"):
+        train(tmp_path, validation_size=0, score_test=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_max_length_changes_no_word_of_the_tables(train, tmp_path):
+    columns = ["part", "sentence", "position", "word", "gold"]
+    (*_, short), (*_, long) = (train(tmp_path / str(length), max_length=length) for length in (24, 160))
+    pd.testing.assert_frame_equal(short.predictions[columns], long.predictions[columns])
+    assert short.record["windows"]["training"] > long.record["windows"]["training"]
+
+
+def test_training_without_pos_keeps_the_corpus_pos_but_uses_none(train, tmp_path):
+    *_, result = train(tmp_path, pos="none")
+    rows = pd.read_parquet(tmp_path / "predictions.parquet")
+    assert rows["pos_used"].isna().all() and rows["pos"].notna().all()
+    assert not any("pos" in name for name in load_file(tmp_path / "model/model.safetensors") if not name.startswith("bert."))
+    assert_scores_are_the_saved_models(tmp_path, 4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precision_is_recorded_and_weights_and_scores_stay_float32(train, tmp_path, precision):
+    *_, result = train(tmp_path, precision=precision, padding="max_length", max_length=48)
+    assert result.record["precision"] == precision and result.scores.dtype == np.float32
+    assert {tensor.dtype for tensor in load_file(tmp_path / "model/model.safetensors").values()} == {torch.float32}
+    if precision == "bf16":
+        net, tokenizer, vocabulary = model.load(tmp_path / "model")
+        params, data, split, _ = train(tmp_path, precision=precision, padding="max_length", max_length=48)
+        windows = dataset.NERDatasetWithPOS(data, split.test, vocabulary, tokenizer, 48)
+        exact = training.predict(net, windows, params.model_copy(update={"precision": "fp32"}))[1]
+        difference = np.abs(result.scores[-len(exact):] - exact)
+        assert 1e-4 < difference.max() < 0.5  # rounded, not wrong
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or not Path("/proc/cpuinfo").exists(), reason="asks Linux about the CPU")
+def test_automatic_precision_is_bf16_where_the_cpu_has_instructions_for_it():
+    assert training.use_bf16(Params()) == ("avx512_bf16" in Path("/proc/cpuinfo").read_text())
+
+
+# --- the same again, and other parameters
+
+@pytest.mark.parametrize("changes", [{"epochs": 2}, {"encoder": "minilm", "max_sentences": 60}])
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(train, tmp_path, changes):
+    files = {}
+    for name, seed in (("one", 1), ("again", 1), ("other", 2)):
+        train(tmp_path / name, seed=seed, **changes)
+        files[name] = [(tmp_path / name / file).read_bytes() for file in ("predictions.parquet", "scores.npy")]
+        torch.rand(seed)  # the state of the generators is not what decides
+        np.random.rand(3)
+    assert files["one"] == files["again"]
+    assert all(a != b for a, b in zip(files["one"], files["other"], strict=True))
+
+
+def test_finished_training_is_loaded_and_not_repeated(train, tmp_path):
+    params, data, split, first = train(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with watched() as steps:
+        again = training.train(params.model_copy(update={"run": "other-name"}), data, split, tmp_path)
+    assert steps == [] and {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    pd.testing.assert_frame_equal(again.predictions, first.predictions)
+    pd.testing.assert_frame_equal(again.history, first.history)
+    assert np.array_equal(again.scores, first.scores) and again.record == first.record
+
+
+def test_other_parameters_remove_all_that_was_derived_and_then_train(train, tmp_path):
+    train(tmp_path)
+    for name in set(DERIVED) - {"model"}:
+        (tmp_path / name).touch()
+    (tmp_path / "model/stray.bin").touch()
+    (tmp_path / "notes.txt").write_text("the user's own")
+    left = []
+    with watched(lambda: left.extend(name for name in DERIVED if (tmp_path / name).exists())) as steps:
+        train(tmp_path, dropout=0.3)
+    assert steps and left == [] and not (tmp_path / "model/stray.bin").exists()
+    assert not (tmp_path / "run.json").exists() and (tmp_path / "notes.txt").read_text() == "the user's own"
+
+
+def test_training_that_did_not_finish_is_repeated(train, tmp_path):
+    *_, first = train(tmp_path)
+    (tmp_path / "model/training.json").unlink()
+    with watched() as steps:
+        *_, again = train(tmp_path)
+    assert steps and np.array_equal(again.scores, first.scores)
+
+
+def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp_path):
+    data, split = load(Params(max_sentences=120), runs.ROOT)
+    other_encoder = shutil.copytree(tiny, tmp_path / "encoder")
+    weights = bytearray((other_encoder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other_encoder / "model.safetensors").write_bytes(weights)
+    base = Params(encoder=str(tiny))
+    trains = {
+        "entity_types": "all", "encoder": str(other_encoder), "max_length": 159, "padding": "max_length", "pos": "none",
+        "pos_dim": 7, "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
+        "head_learning_rate": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0, "max_grad_norm": 0.0, "seed": 1,
+        "encoder_revision": "v2", "score_test": False,
+        "precision": "fp32" if training.use_bf16(base) else "bf16"}
+    others = {"run": "another", "max_sentences": 5, "data": "x.csv", "data_validation": "y.csv", "data_test": "z.csv",
+              "split": "blocks", "test_size": 0.3, "validation_size": 0.2, "split_seed": 1}  # the split itself tells
+    assert set(trains) | set(others) == set(Params.model_fields)  # a new parameter must be decided upon here
+    key = training.training_key(base, split)
+    keys = {name: training.training_key(base.model_copy(update={name: value}), split) for name, value in trains.items()}
+    assert key not in keys.values() and len(set(keys.values())) == len(trains)
+    for name, value in others.items():
+        assert training.training_key(base.model_copy(update={name: value}), split) == key, name
+    for changes in ({"max_sentences": 119}, {"split_seed": 1}, {"validation_size": 0.2}):
+        assert training.training_key(base, load(Params(**{"max_sentences": 120} | changes), runs.ROOT)[1]) != key, changes
+
+
+def test_records_are_json_without_numpy_numbers(minilm):
+    record = json.loads((minilm[4] / "model/training.json").read_text("utf-8"))
+    assert record == minilm[3].record and record["pieces"] > 0 and record["pieces_per_second"] > 0
