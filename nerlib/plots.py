@@ -61,7 +61,7 @@ def bars(values: pd.Series, title: str, x: str, y: str, form: str = "{:,.0f}", c
               for value, note in zip(values, notes if notes is not None else [""] * len(values), strict=True)]
     axes.bar_label(drawn, labels, padding=4)
     axes.invert_yaxis()
-    axes.margins(x=0.25 if notes is not None else 0.14)
+    axes.set_xlim(0, 1.5 * max(values) if notes is not None else 1.15 * max(values))  # room for the labels
     return figure, f"{title}. Bars, {x}: " + "; ".join(f"{n} {label}" for n, label in zip(values.index, labels, strict=True))
 
 
@@ -70,7 +70,7 @@ def histogram(values: np.ndarray, title: str, x: str, y: str, limit: int | None 
     figure, axes = _axes(3.2, title, x, y)
     top = int(max(values.max(), limit or 0))
     axes.hist(values, bins=np.arange(0.5, top + 1.5, max(1, top // 80)), color=BLUE)
-    marks = {"median": np.median(values), "99 %": np.percentile(values, 99)} | ({"limit": limit} if limit else {})
+    marks = {"median": np.median(values), "99th percentile": np.percentile(values, 99)} | ({"limit": limit} if limit else {})
     for row, (name, value) in enumerate(marks.items()):
         axes.axvline(value, color="black", linestyle="--" if name != "limit" else "-", linewidth=1)
         left = value > 0.85 * top
@@ -144,13 +144,13 @@ def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
     wrong = aligned[aligned["kind"] != "correct"]
     types = wrong["gold"].where(wrong["kind"] != "spurious", wrong["predicted"])
     counts = pd.crosstab(types, wrong["kind"]).reindex(columns=kinds, fill_value=0)
-    figure, axes = _axes(1.4 + 0.42 * len(counts), title, "mentions", "entity type")
+    figure, axes = _axes(1.7 + 0.42 * len(counts), title, "mentions", "entity type")
     left = np.zeros(len(counts))
     for kind, colour, hatch in zip(kinds, (SKY, ORANGE, PINK, BLUE, GREY), ("", "//", "xx", "..", ""), strict=True):
         axes.barh(counts.index, counts[kind], left=left, color=colour, hatch=hatch, edgecolor="white", label=kind)
         left += counts[kind].to_numpy()
     axes.invert_yaxis()
-    axes.legend(frameon=False, ncols=5, loc="lower left", bbox_to_anchor=(0, -0.6 if len(counts) < 4 else -0.42))
+    figure.legend(frameon=False, ncols=5, loc="outside lower center")
     return figure, f"{title}. " + "; ".join(
         f"{name}: " + ", ".join(f"{kind} {row[kind]}" for kind in kinds) for name, row in counts.iterrows())
 

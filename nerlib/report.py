@@ -56,17 +56,18 @@ def export_notebook(notebook: Path, siblings: Iterable[Path] = ()) -> Path:
 
 def write_index(run_folder: Path) -> Path:
     """Writes index.html from whatever files a complete, failed or unfinished run left, and returns its path."""
-    figures = [(caption, Image.open(path).text.get("Description"), base64.b64encode(path.read_bytes()).decode())
-               for name, caption in FIGURES.items() if (path := run_folder / f"figures/{name}.png").exists()]
-    files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
     stages = {stem: _read(run_folder / f"stages/{stem[:2]}.json") for stem in STAGES}
+    metrics = _trained(run_folder, "metrics.json")
+    figures = [(caption, Image.open(path).text.get("Description"), base64.b64encode(path.read_bytes()).decode())
+               for name, caption in FIGURES.items() if metrics and (path := run_folder / f"figures/{name}.png").exists()]
+    files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
     return _page("front.html.j2", run_folder / "index.html", sorted(run_folder.glob("[0-9][0-9]_*.html")),
-                 metrics=_read(run_folder / "metrics.json"), figures=figures, files=files, stages=stages)
+                 metrics=metrics, figures=figures, files=files, stages=stages)
 
 
 def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -> Path:
     """Renders one page of the run whose folder path lies in; the page appears whole or not at all."""
-    record = _read(path.parent / "run.json")
+    record = _trained(path.parent, "run.json")
     env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=ChainableUndefined)
     git = record.get("git") or _read(path.parent / "stages/01.json").get("git")  # a failed run has no run.json
     content |= {"run": record.get("run") or path.resolve().parent.name, "record": record, "git": git, "here": path.stem,
@@ -80,6 +81,12 @@ def _read(path: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text(encoding="utf-8"))
     return {}
+
+
+def _trained(run_folder: Path, name: str) -> dict[str, Any]:
+    """A record of notebook 03's; {} while that is not complete, for it would be an earlier training's."""
+    complete = _read(run_folder / "stages/03.json").get("status") == "complete"
+    return _read(run_folder / name) if complete else {}
 
 
 def _refine(html: str) -> tuple[str, list[tuple[str, str, str]], str]:

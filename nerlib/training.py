@@ -203,7 +203,8 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
 def progress(batches: DataLoader, label: str) -> tqdm:
     """A progress bar in text: in a terminal and in JupyterLab each second, in a log file every half a minute."""
     interactive = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
-    return tqdm(batches, desc=label, unit="batch", mininterval=1 if interactive else 30, file=sys.stderr)
+    seconds = 1 if interactive else 30
+    return tqdm(batches, desc=label, unit="batch", mininterval=seconds, maxinterval=max(10, seconds), file=sys.stderr)
 
 
 def training_key(params: Params, split: Split) -> str:

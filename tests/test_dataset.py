@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from transformers import BertTokenizer
 
 from nerlib.corpus import Corpus
 from nerlib.dataset import LengthBatches, NERDatasetWithPOS, Vocabulary, encode, windows
@@ -119,6 +120,13 @@ def test_pieces_of_repeated_words_are_the_same_each_time(tokenizer):
     for i, word in enumerate(words):
         expected = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word)) or [UNK]
         assert pieces[starts[i]:starts[i + 1]].tolist() == expected
+
+
+def test_a_cased_encoder_keeps_case():
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "may", "May", "##be"]
+    cased = BertTokenizer(vocab={piece: i for i, piece in enumerate(vocabulary)}, do_lower_case=False)
+    pieces, starts = encode(np.array(["May", "may", "Maybe", "MAY"], object), cased)
+    assert [vocabulary[i] for i in pieces] == ["May", "may", "May", "##be", "[UNK]"] and starts.tolist() == [0, 1, 2, 4, 5]
 
 
 @pytest.mark.corpus
@@ -316,4 +324,6 @@ def test_random_batches_are_of_similar_lengths_in_random_order():
     bucketed, mixed = (list(LengthBatches(LENGTHS, 32, 1, mixed)) for mixed in (False, True))
     assert padding(bucketed) < 0.03 and padding(mixed) > 0.5
     longest = [LENGTHS[batch].max() for batch in bucketed]
-    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.3
+    assert 0.4 < np.mean([a < b for a, b in zip(longest, longest[1:], strict=False)]) < 0.6
+    of_the_longest = [batch for batch in bucketed if LENGTHS[batch].max() == LENGTHS.max()]
+    assert len(of_the_longest) >= 3  # several pools: the company of a long window is not always the same
