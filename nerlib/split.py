@@ -75,14 +75,19 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
         key = pd.factorize(pd.Series(corpus.texts()))[0]
         new_validation = validation[~np.isin(key[validation], key[test])]
         new_training = training[~np.isin(key[training], key[np.append(test, new_validation)])]
-    elif params.split == "blocks":
-        new_validation = _away_from(validation, test)
-        new_training = _away_from(training, np.append(test, new_validation))
+    elif params.split == "blocks":  # an official part, in a file of its own, has no neighbours
+        new_validation = validation if "validation" in given else _away_from(validation, np.intersect1d(test, pool))
+        new_training = _away_from(training, np.intersect1d(np.append(test, new_validation), pool))
     else:
         new_training, new_validation = training, validation
     for part, old, new in (("training", training, new_training), ("validation", validation, new_validation)):
         if len(new) < len(old):
             notes.append(f"{len(old) - len(new):,} sentences left the {part} part ({params.split} split)")
+
+    if not len(new_training) or not len(test) or (len(validation) and not len(new_validation)):
+        sizes = f"{len(new_training)} / {len(new_validation)} / {len(test)}"
+        raise ValueError(f"{corpus.source}: {len(pool)} sentences cannot be split as asked: training / validation / test "
+                         f"would have {sizes}")
 
     def fingerprint(*parts: np.ndarray) -> str:
         text = "|".join([corpus.sha256, *(",".join(map(str, part)) for part in parts)])

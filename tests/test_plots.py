@@ -34,7 +34,7 @@ BINS = pd.DataFrame({"confidence": [0.31, 0.62, 0.94], "accuracy": [0.25, 0.55, 
 FIGURES = {  # function → its arguments, and what its alternative text must say
     "bars": ((pd.Series({"geo": 1234, "per": 56}), "Mentions", "mentions", "type"), ["geo 1,234", "per 56"]),
     "histogram": ((np.array([1, 2, 2, 3, 90]), "Lengths", "words", "sentences"),
-                  ["5 values", "from 1 to 90", "median 2", "99 % 87"]),
+                  ["5 values", "from 1 to 90", "median 2", "99th percentile 87"]),
     "matrix": ((MATRIX, "Confusion", "predicted", "gold"), ["per as MISSED 10", "geo as per 7", "SPURIOUS as geo 2"]),
     "learning_curves": ((HISTORY,), ["3 epochs", "0.900 to 0.250", "0.500 to 0.411", "0.601, 0.712, 0.708"]),
     "f1_by_type": ((REPORTS, "F1"),

@@ -233,9 +233,18 @@ def test_index_gives_the_answer_and_the_numbers_of_metrics_json(complete):
 def test_index_without_a_scored_test_part(complete, tmp_path):
     metrics = {key: value for key, value in METRICS.items() if key not in ("test", "baseline")}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    write_stages(tmp_path, ["complete"] * 4)
     page = soup(report.write_index(tmp_path))
     assert text(page.select_one(".lead")) == "Micro F1 is 0.722 on the validation part in seqeval’s default mode."
     assert "The test part was not scored" in text(page.main) and "Lookup" not in text(page.main)
+
+
+def test_index_of_a_failed_run_does_not_show_the_scores_of_an_earlier_one(tmp_path):
+    for name, content in (("metrics.json", METRICS), ("run.json", RECORD)):
+        (tmp_path / name).write_text(json.dumps(content))
+    write_stages(tmp_path, ["failed"], error="ValueError: no such file")
+    page = soup(report.write_index(tmp_path))
+    assert "No scores yet" in text(page.select_one(".lead")) and not page.select("section[aria-labelledby=parameters]")
 
 
 @pytest.mark.parametrize(("statuses", "banner"), [

@@ -98,9 +98,9 @@ def easy(train, tmp_path_factory):
     return *result, folder, steps
 
 
-def scores_by_hand(folder, words, pos):
-    """Log-probabilities of one sentence's words from the saved model, by the tokenizer's own alignment, without batches."""
-    net, tokenizer, vocabulary = model.load(folder / "model")
+def scores_by_hand(saved, words, pos):
+    """Log-probabilities of one sentence's words from a saved model, by the tokenizer's own alignment, without batches."""
+    net, tokenizer, vocabulary = saved
     encoded = tokenizer(list(words), is_split_into_words=True, return_tensors="pt")
     of = encoded.word_ids()
     heads = [i for i, word in enumerate(of) if word is not None and word != of[i - 1]]
@@ -114,8 +114,9 @@ def scores_by_hand(folder, words, pos):
 
 def assert_scores_are_the_saved_models(folder, sentences):
     predictions, scores = pd.read_parquet(folder / "predictions.parquet"), np.load(folder / "scores.npy")
+    saved = model.load(folder / "model")
     for _, rows in list(predictions.groupby(["part", "sentence"]))[:sentences]:
-        expected = scores_by_hand(folder, rows["word"], rows["pos"])
+        expected = scores_by_hand(saved, rows["word"], rows["pos"])
         np.testing.assert_allclose(scores[rows.index], expected, atol=2e-4)
 
 
@@ -236,6 +237,12 @@ def test_gradients_are_clipped_to_the_norm_or_not_at_all(train, tmp_path, norm):
         train(tmp_path, max_grad_norm=norm)
     norms = [step["norm"] for step in steps]
     assert norms == pytest.approx([0.01] * len(norms), rel=1e-3) if norm else min(norms) > 0.02
+
+
+def test_gradients_of_a_step_are_its_own(train, tmp_path):
+    with watched() as steps:  # all sentences in one batch, and no step worth the name: each gradient is the same
+        train(tmp_path, epochs=3, batch_size=500, dropout=0, max_grad_norm=0, learning_rate=1e-9, head_learning_rate=1e-9)
+    assert [step["norm"] for step in steps] == pytest.approx([steps[0]["norm"]] * 3, rel=1e-3)
 
 
 def test_head_learning_rate_0_is_the_encoders(train, tmp_path):
