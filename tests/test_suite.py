@@ -134,14 +134,14 @@ def write_yaml(tmp_path_factory):
     return write
 
 
-def nerlib(*arguments, timeout=280):
+def nerlib(*arguments, timeout=900):
     return subprocess.run([sys.executable, "-m", "nerlib", *map(str, arguments)], cwd=runs.ROOT, capture_output=True, text=True,
                           timeout=timeout)
 
 
 def papermill(notebook, output, *arguments, cwd=runs.ROOT):
     return subprocess.run([sys.executable, "-m", "papermill", str(notebook), str(output), "-k", "python3",
-                           *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=280)
+                           *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=900)
 
 
 def statuses(folder):

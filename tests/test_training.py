@@ -381,13 +381,10 @@ def test_training_that_did_not_finish_is_repeated(train, tmp_path):
 
 def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp_path):
     data, split = load(Params(max_sentences=120), runs.ROOT)
-    other_encoder = shutil.copytree(tiny, tmp_path / "encoder")
-    weights = bytearray((other_encoder / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (other_encoder / "model.safetensors").write_bytes(weights)
-    base = Params(encoder=str(tiny))
+    mine, other = (shutil.copytree(tiny, tmp_path / name) for name in ("mine", "other"))
+    base = Params(encoder=str(mine))
     trains = {
-        "entity_types": "all", "encoder": str(other_encoder), "max_length": 159, "padding": "max_length", "pos": "none",
+        "entity_types": "all", "encoder": str(other), "max_length": 159, "padding": "max_length", "pos": "none",
         "pos_dim": 7, "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
         "head_learning_rate": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0, "max_grad_norm": 0.0, "seed": 1,
         "encoder_revision": "v2", "score_test": False,
@@ -402,6 +399,10 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
         assert training.training_key(base.model_copy(update={name: value}), split) == key, name
     for changes in ({"max_sentences": 119}, {"split_seed": 1}, {"validation_size": 0.2}):
         assert training.training_key(base, load(Params(**{"max_sentences": 120} | changes), runs.ROOT)[1]) != key, changes
+    weights = bytearray((mine / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (mine / "model.safetensors").write_bytes(weights)
+    assert training.training_key(base, split) != key
 
 
 def test_records_are_json_without_numpy_numbers(minilm):
