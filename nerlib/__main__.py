@@ -29,15 +29,15 @@ def main() -> None:
     folder, error = runs.folder(params.run), ""
     for old in folder.glob("0*.*"):  # what an earlier run under this name left is not this run's
         old.unlink()
-    for old in (folder / "stages").glob("*.json"):
+    for old in [*folder.glob("stages/*.json"), *folder.glob("figures/*")]:
         old.unlink()
     for notebook in runs.STAGES:
         print(f"\n{notebook}  {runs.STAGES[notebook]}", flush=True)
         output = folder / f"{notebook}.ipynb"
         command = [sys.executable, "-m", "papermill", str(runs.ROOT / "notebooks" / output.name), str(output), "-k", "python3",
-                   "--stderr-file", "/dev/stderr"]  # the kernel's progress bars
+                   "--stderr-file", "-"]  # the kernel's progress bars, to stdout
         command += [word for file in arguments.files for word in ("-f", file)]
-        command += [word for name, value in arguments.p for word in ("-p", name, value)]
+        command += [word for name, value in arguments.p for word in ("-r", name, value)]  # Params alone reads the value
         code = subprocess.run(command).returncode
         stage = folder / "stages" / f"{notebook[:2]}.json"
         # A notebook is complete by its own record only: sys.exit(0) in a cell, too, ends papermill with 0.

@@ -148,7 +148,7 @@ def _read_csv(data: bytes, encoding: str, name: str) -> pd.DataFrame:
             frame = pd.read_csv(io.BytesIO(data), encoding=encoding, dtype=str, keep_default_na=False, index_col=False,
                                 skip_blank_lines=False)
     except pd.errors.EmptyDataError:
-        raise ValueError(f"{name}: holds no words") from None
+        raise ValueError(f"{name}: not a CSV file: it is empty") from None
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         rows = csv.reader(io.StringIO(data.decode(encoding), newline=""))
         width = len(next(rows))

@@ -145,7 +145,7 @@ def align(table: pd.DataFrame) -> pd.DataFrame:
             for name, side in (("gold", left), ("pred", right)) for end in ("first", "last")}
     result = pd.DataFrame({
         "kind": names, "gold": left["type"].fillna(SPURIOUS), "predicted": right["type"].fillna(MISSED), **rows,
-        **{name: left[name].fillna(right[name]) for name in ("part", "sentence", "surface")}})
+        **{name: left[name].astype(object).fillna(right[name]) for name in ("part", "sentence", "surface")}})
     at = result[["gold_first", "pred_first"]].replace(-1, len(table)).min(axis=1)
     return result.astype({"sentence": int}).loc[at.sort_values(kind="stable").index].reset_index(drop=True)
 

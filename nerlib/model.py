@@ -87,6 +87,9 @@ def load_encoder(params: Params) -> tuple[BertModel, PreTrainedTokenizerBase]:
             "or use the bundled encoder: minilm") from error
     if loading["missing_keys"]:
         raise ValueError(f"encoder {params.encoder!r}: its weights lack {', '.join(sorted(loading['missing_keys'])[:3])}, …")
+    if not config.vocab_size // 2 < len(tokenizer) <= config.vocab_size:  # transformers makes up what files are missing
+        raise ValueError(f"encoder {params.encoder!r}: its tokenizer has {len(tokenizer)} entries for {config.vocab_size} "
+                         "embeddings; the tokenizer's files are missing or another model's")
     if params.max_length > config.max_position_embeddings:
         raise ValueError(f"max_length = {params.max_length}: {params.encoder!r} has {config.max_position_embeddings} positions")
     return bert, tokenizer

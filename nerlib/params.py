@@ -19,7 +19,7 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True)
 
     run: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-                     description="name of the run: its results stand in reports/<run>/")
+                     description="name of the run: its results stand in reports/<run>/; not 'results'")
     data: str = Field("sample", min_length=1,
                       description="'sample' (built in), or a GMB CSV (also zipped) or a CoNLL column file")
     data_validation: str = Field("", description="official validation part; '': taken from the training part")
@@ -60,6 +60,13 @@ class Params(BaseModel):
         # pydantic turns True into 1, and YAML turns the words no, off and yes into booleans.
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
             raise ValueError("a truth value is not allowed here (YAML reads yes, no, on, off as one: quote it)")
+        return value
+
+    @field_validator("run")
+    @classmethod
+    def _results_is_taken(cls, value: str) -> str:
+        if value == "results":
+            raise ValueError("reports/results/ holds what is committed; choose another name")
         return value
 
     @classmethod

@@ -62,7 +62,7 @@ def bars(values: pd.Series, title: str, x: str, y: str, form: str = "{:,.0f}", c
               for value, note in zip(values, notes if notes is not None else [""] * len(values), strict=True)]
     axes.bar_label(drawn, labels, padding=4)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.5 * max(values) if notes is not None else 1.15 * max(values))  # room for the labels
+    axes.set_xlim(0, (max(values, default=0) or 1) * (1.5 if notes is not None else 1.15))  # room for the labels
     return figure, f"{title}. Bars, {x}: " + "; ".join(f"{n} {label}" for n, label in zip(values.index, labels, strict=True))
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -84,7 +85,7 @@ def provenance() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "hardware": {
             "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(), "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(), "system": platform.platform(),
+            "threads": torch.get_num_threads(), "system": platform.system(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}}
 
@@ -131,16 +132,23 @@ class Run:
 
 
 def publish(run: str) -> Path:
-    """Copy what may be committed of a run, its scores, settings and figures but no sentence, to reports/results/."""
+    """Copy what may be committed of a run, its scores, settings and figures but no sentence, to reports/results/.
+
+    Raises ValueError unless all its notebooks are complete.
+    """
     finished, results = Run.load(run), ROOT / "reports" / "results"
-    record = dict(finished.record)
-    name = Path(record["corpus"]["source"]).name  # where the file lay on this machine concerns nobody
-    record["corpus"] = record["corpus"] | {"source": name}
-    record["parameters"] = record["parameters"] | {"data": name}
-    record["changed"] = {key: record["parameters"][key] for key in record["changed"]}
     stages = [read_json(path) for path in sorted((finished.path / "stages").glob("*.json"))]
+    if [stage["notebook"] for stage in stages if stage["status"] == "complete"] != list(STAGES):
+        raise ValueError(f"reports/{run}: not all of {', '.join(STAGES)} are complete; run them first")
+    text = json.dumps(finished.record, ensure_ascii=False)
+    parameters = finished.record["parameters"]
+    files = [*finished.record["corpus"]["source"].split(" + "), *(parameters[name] for name in parameters if "data" in name)]
+    for path in files:
+        text = text.replace(path, Path(path).name) if path else text  # where a file lay on this machine concerns nobody
+    record = json.loads(text)
     history = pd.read_csv(finished.path / "history.csv").to_dict("records")
     write_json(results / f"{run}.json", {**finished.metrics, "history": history, "run": record, "stages": stages})
+    shutil.rmtree(results / run, ignore_errors=True)
     for picture in sorted((finished.path / "figures").glob("*.png")):
         write_atomically(results / run / picture.name, picture.read_bytes())
     return results / f"{run}.json"

@@ -89,12 +89,16 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
         raise ValueError(f"{corpus.source}: {len(pool)} sentences cannot be split as asked: training / validation / test "
                          f"would have {sizes}")
 
+    for part, sentences in (("training", new_training), ("test", test)):
+        if not (corpus.tags[corpus.rows(sentences)] != "O").any():
+            raise ValueError(f"{corpus.source}: the {part} part has no mention of {params.entity_types}: nothing to score")
+
     def fingerprint(*parts: np.ndarray) -> str:
         text = "|".join([corpus.sha256, *(",".join(map(str, part)) for part in parts)])
         return hashlib.sha256(text.encode()).hexdigest()
 
     return Split(new_training, new_validation, test, fingerprint(test), fingerprint(new_training, new_validation),
-                 params.split, tuple(notes))
+                 "official" if "test" in given else params.split, tuple(notes))
 
 
 def _away_from(sentences: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import transformers
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
@@ -30,7 +31,7 @@ from nerlib.split import Split
 NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
                 "split_seed"}
 DERIVED = ("run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
-           "classification_report.txt", "classification_report.csv", "model")
+           "classification_report.*", "model", "index.html", "04_*", "stages/04.json", "figures/03_*", "figures/04_*")
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ def device() -> torch.device:
 
 def use_bf16(params: Params) -> bool:
     """Whether matrix products run in bfloat16: as asked, or (auto) where the hardware has instructions for it."""
-    if params.precision == "auto":
-        on_gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-        return on_gpu or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
-    return params.precision == "bf16"
+    if params.precision != "auto":
+        return params.precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
@@ -68,8 +70,8 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
     key = training_key(params, split)
     if (finished := _load(folder, key)) is not None:
         return finished
-    for name in DERIVED:
-        shutil.rmtree(folder / name) if (folder / name).is_dir() else (folder / name).unlink(missing_ok=True)
+    for path in [path for pattern in DERIVED for path in folder.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     vocabulary = Vocabulary.of(data, params.pos == "corpus")
     net, tokenizer = model.build(params, vocabulary)
@@ -95,7 +97,8 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
          "pieces_per_second": round(pieces / history["training_seconds"].sum()), "device": str(device()),
          "precision": "bf16" if use_bf16(params) else "fp32", "threads": torch.get_num_threads(),
          "parameters": sum(weight.numel() for weight in net.parameters()),
-         "windows": {part: len(windows) for part, windows in parts.items()}})
+         "windows": {part: len(windows) for part, windows in parts.items()},
+         "made": {"completed": runs.now(), **runs.provenance()}})  # what made it, which a later run that loads it is not
     _write(result, data.table(split.training), folder)
     model.save(net.cpu(), tokenizer, vocabulary, params, folder / "model")
     runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
@@ -190,14 +193,14 @@ def table(data: Corpus, sentences: np.ndarray, part: str, predicted: np.ndarray,
 
 def describe(params: Params, data: Corpus, split: Split, result: Training) -> dict[str, Any]:
     """What run.json holds: parameters, what made the run, what it was made from, how long it took."""
+    record = dict(result.record)
     return {
-        "run": params.run, "completed": runs.now(), "parameters": params.model_dump(), "changed": params.changed(),
-        **runs.provenance(),
+        "run": params.run, "parameters": params.model_dump(), "changed": params.changed(), **record.pop("made"),
         "corpus": {"source": data.source, "sha256": data.sha256, "sentences": len(data), "words": len(data.words),
                    "notes": data.notes},
         "split": {"kind": split.kind, "fingerprint": split.fingerprint, "training_fingerprint": split.training_fingerprint,
                   "notes": split.notes, **{part: len(index) for part, index in split.parts().items()}},
-        "encoder": {"name": params.encoder, "sha256": model.encoder_path(params)[1]}, "training": result.record}
+        "encoder": {"name": params.encoder, "sha256": model.encoder_path(params)[1]}, "training": record}
 
 
 def progress(batches: DataLoader, label: str) -> tqdm:
@@ -209,10 +212,11 @@ def progress(batches: DataLoader, label: str) -> tqdm:
 
 def training_key(params: Params, split: Split) -> str:
     """sha256 over all that a training's result depends on: parameters, data, encoder and the sources of this package."""
-    sources = [Path(module.__file__).read_text("utf-8") for module in (corpus, dataset, model, sys.modules[__name__])]
+    modules = (corpus, dataset, model, evaluation, sys.modules[__name__])
+    sources = [Path(module.__file__).read_text("utf-8") for module in modules]
     settings = params.model_dump(exclude=NOT_TRAINING)
     content = [settings, split.fingerprint, split.training_fingerprint, model.encoder_path(params), torch.__version__,
-               use_bf16(params), str(device()), sources]
+               transformers.__version__, use_bf16(params), str(device()), sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -110,6 +110,14 @@ def test_bars_are_as_long_as_their_values_and_carry_notes():
     assert axes.yaxis_inverted()  # the first row on top
 
 
+@pytest.mark.parametrize("values", [{}, {"seen": 0.0}, {"seen": 0.0, "unseen": 0.0}])
+@pytest.mark.filterwarnings("error")
+def test_bars_of_nothing_can_be_drawn(tmp_path, capsys, values):
+    plots.show(plots.bars(pd.Series(values, dtype=float), "Recall", "recall", "mention", notes=["0"] * len(values)),
+               tmp_path / "none")
+    assert (tmp_path / "none.png").exists()
+
+
 @pytest.mark.parametrize("largest", [3, 60, 154, 161, 250, 1000])
 @pytest.mark.parametrize("limit", [None, 160])
 def test_histogram_counts_every_value_once(largest, limit):
@@ -164,6 +172,7 @@ def test_error_kinds_of_a_model_without_errors_can_be_drawn(tmp_path, capsys):
     assert (tmp_path / "none.png").exists()
 
 
+@pytest.mark.filterwarnings("error")
 def test_calibration_of_a_model_that_predicts_nothing_can_be_drawn(tmp_path, capsys):
     bins, brier = evaluation.calibration(np.array([]), np.array([]))
     plots.show(plots.calibration(bins, brier, "Calibration"), tmp_path / "none")

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.special import softmax
 from seqeval.metrics import f1_score
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from transformers import BertConfig, BertModel
 
@@ -22,7 +23,8 @@ from nerlib.params import Params
 from nerlib.split import load
 
 DERIVED = ["run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
-           "classification_report.txt", "classification_report.csv", "model"]
+           "classification_report.txt", "classification_report.csv", "model", "index.html", "04_error_analysis.ipynb",
+           "04_error_analysis.html", "stages/04.json", "figures/03_f1.png", "figures/04_pos.svg"]
 
 
 @contextmanager
@@ -204,7 +206,9 @@ def test_describe_says_what_the_run_was_made_from(minilm, tmp_path):
     assert record["corpus"]["sha256"] == data.sha256 and record["split"]["fingerprint"] == split.fingerprint
     assert [record["split"][part] for part in ("training", "validation", "test")] == [144, 16, 40]
     assert record["encoder"] == {"name": "minilm", "sha256": model.MINILM_SHA256}
-    assert record["training"] == result.record
+    made = result.record["made"]
+    assert record["training"] == {name: value for name, value in result.record.items() if name != "made"}
+    assert {name: record[name] for name in made} == made and made["completed"]
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=runs.ROOT, capture_output=True, text=True)
     assert record["git"]["commit"] == (head.stdout.strip() if head.returncode == 0 else None)
@@ -237,6 +241,23 @@ def test_gradients_are_clipped_to_the_norm_or_not_at_all(train, tmp_path, norm):
         train(tmp_path, max_grad_norm=norm)
     norms = [step["norm"] for step in steps]
     assert norms == pytest.approx([0.01] * len(norms), rel=1e-3) if norm else min(norms) > 0.02
+
+
+def test_each_epoch_shows_every_training_sentence_once_in_another_order(train, tmp_path, tokenizer):
+    shown = []
+
+    def note(module, inputs):
+        if module.training and isinstance(module, torch.nn.Embedding) and module.num_embeddings == tokenizer.vocab_size:
+            shown.extend([piece for piece in row if piece != tokenizer.pad_token_id] for row in inputs[0].tolist())
+
+    hook = register_module_forward_pre_hook(note)
+    try:
+        _, data, split, _ = train(tmp_path, epochs=2)
+    finally:
+        hook.remove()
+    expected = sorted(tokenizer(data.sentence(index), is_split_into_words=True)["input_ids"] for index in split.training)
+    first, second = shown[:len(expected)], shown[len(expected):]
+    assert sorted(first) == sorted(second) == expected and first != second
 
 
 def test_gradients_of_a_step_are_its_own(train, tmp_path):
@@ -360,15 +381,16 @@ def test_finished_training_is_loaded_and_not_repeated(train, tmp_path):
 
 def test_other_parameters_remove_all_that_was_derived_and_then_train(train, tmp_path):
     train(tmp_path)
-    for name in set(DERIVED) - {"model"}:
-        (tmp_path / name).touch()
-    (tmp_path / "model/stray.bin").touch()
-    (tmp_path / "notes.txt").write_text("the user's own")
+    own, before = ["notes.txt", "01_eda.ipynb", "stages/01.json", "figures/01_lengths.png"], [*DERIVED, "model/stray.bin"]
+    for name in [*own, *before]:
+        if name != "model":
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(name)
     left = []
-    with watched(lambda: left.extend(name for name in DERIVED if (tmp_path / name).exists())) as steps:
+    with watched(lambda: left.extend(name for name in before if (tmp_path / name).exists())) as steps:
         train(tmp_path, dropout=0.3)
-    assert steps and left == [] and not (tmp_path / "model/stray.bin").exists()
-    assert not (tmp_path / "run.json").exists() and (tmp_path / "notes.txt").read_text() == "the user's own"
+    assert steps and left == [] and not (tmp_path / "run.json").exists()
+    assert [(tmp_path / name).read_text() for name in own] == own
 
 
 def test_training_that_did_not_finish_is_repeated(train, tmp_path):
