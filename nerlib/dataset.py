@@ -12,7 +12,7 @@ from nerlib.corpus import Corpus, ranges
 
 IGNORE_LABEL = -100  # torch.nn.functional.cross_entropy leaves these positions out
 PAD_POS, IGNORE_POS = 0, 1  # POS ids of special pieces, and of pieces after a word's first
-MULTIPLE = 8  # lengths are rounded up to it: fewer distinct shapes, for which the CPU's kernels are cached
+MULTIPLE = 4  # lengths are rounded up to it: few distinct shapes, for which the CPU's kernels are cached, little padding
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,22 @@ class NERDatasetWithPOS(Dataset):
                 batch[key][row, :len(value)] = value
         return batch
 
-    def loader(self, batch_size: int, padding: str, seed: int | None = None) -> DataLoader:
-        """Batches; with a seed in random order, anew each epoch, else by length. `padding`: 'batch' or 'max_length'."""
+    def loader(self, batch_size: int, padding: str, seed: int | None = None, similar: bool = True) -> DataLoader:
+        """Batches; with a seed in random order, anew each epoch, else by length. `padding`: 'batch' or 'max_length'.
+
+        `similar` puts windows of similar lengths together; with everything padded to max_length that gains nothing and
+        is left out. Tensors are in pinned memory where there is a GPU: copies to it then overlap with its work.
+        """
         length = self.max_length if padding == "max_length" else 0
-        return DataLoader(self, batch_sampler=LengthBatches(self.lengths, batch_size, seed, mixed=bool(length)),
-                          collate_fn=lambda items: self.collate(items, length))
+        batches = LengthBatches(self.lengths, batch_size, seed, mixed=bool(length) or not similar)
+        return DataLoader(self, batch_sampler=batches, collate_fn=lambda items: self.collate(items, length),
+                          pin_memory=torch.cuda.is_available())
 
 
 class LengthBatches(Sampler):
     """Batches of similar length: sorted within random pools of POOL batches, in random order; all sorted without a seed.
 
-    `mixed` leaves the lengths of a batch to chance: with everything padded to one length, sorting gains nothing.
+    `mixed` leaves the lengths of a batch to chance.
     """
 
     POOL = 50

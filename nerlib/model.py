@@ -64,6 +64,12 @@ def encoder_path(params: Params) -> tuple[str, str | None]:
     return (str(path) if path.is_dir() else params.encoder), sha256
 
 
+def attention() -> str:
+    """transformers' name of the attention kernel: the fused one on a GPU; on a CPU the plain one, since without dropout
+    the fused one's backward pass takes three times as long there."""
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
 def load_encoder(params: Params) -> tuple[BertModel, PreTrainedTokenizerBase]:
     """Pretrained encoder and its tokenizer. Raises OSError with what to do where the hub is out of reach, ValueError."""
     source, _ = encoder_path(params)
@@ -73,9 +79,8 @@ def load_encoder(params: Params) -> tuple[BertModel, PreTrainedTokenizerBase]:
         config = AutoConfig.from_pretrained(source, revision=params.encoder_revision)
         if config.model_type != "bert":
             raise ValueError(f"encoder {params.encoder!r} is a {config.model_type} model; nerlib fine-tunes BERT models")
-        # Without dropout, the default attention's backward pass takes three times as long on a CPU as this one's.
         bert, loading = BertModel.from_pretrained(
-            source, revision=params.encoder_revision, add_pooling_layer=False, attn_implementation="eager",
+            source, revision=params.encoder_revision, add_pooling_layer=False, attn_implementation=attention(),
             dtype=torch.float32, hidden_dropout_prob=params.encoder_dropout,
             attention_probs_dropout_prob=params.encoder_dropout, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(source, revision=params.encoder_revision)
@@ -100,6 +105,7 @@ def build(params: Params, vocabulary: Vocabulary) -> tuple[BERTNERWithPOS, PreTr
     bert, tokenizer = load_encoder(params)
     torch.manual_seed(params.seed)
     model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), params.pos_dim, params.dropout)
+    bert.embeddings.requires_grad_(not params.freeze_embeddings)
     return model.eval(), tokenizer
 
 
@@ -119,7 +125,7 @@ def load(folder: Path) -> tuple[BERTNERWithPOS, PreTrainedTokenizerBase, Vocabul
     """A saved model in eval mode, its tokenizer and vocabulary, from the folder alone."""
     head = json.loads((folder / "ner.json").read_text("utf-8"))
     vocabulary = Vocabulary(head["labels"], head["pos"])
-    bert = BertModel(BertConfig.from_pretrained(folder, attn_implementation="eager"), add_pooling_layer=False)
+    bert = BertModel(BertConfig.from_pretrained(folder, attn_implementation=attention()), add_pooling_layer=False)
     model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), head["pos_dim"], head["dropout"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval(), AutoTokenizer.from_pretrained(folder), vocabulary

@@ -37,11 +37,14 @@ class Params(BaseModel):
     encoder_revision: str = Field("main", min_length=1, description="branch, tag or commit of an encoder on the hub")
     max_length: int = Field(160, ge=8, description="longest window in word pieces, [CLS] and [SEP] included")
     padding: Literal["batch", "max_length"] = Field(
-        "batch", description="pad to the longest of a batch of similar lengths, or (the source) everything to max_length")
+        "batch", description="pad to the longest of a batch, or (the source) everything to max_length")
+    similar_lengths: bool = Field(True, description="batches of similar lengths, which need little padding; else random ones")
     pos: Literal["corpus", "none"] = Field("corpus", description="POS embedding from the corpus's tags, or none: plain BERT")
     pos_dim: int = Field(0, ge=0, description="size of the POS embedding; 0: the encoder's hidden size")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the classifier")
     encoder_dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside the encoder; 0 is a quarter faster on a CPU")
+    freeze_embeddings: bool = Field(
+        True, description="keep the encoder's embeddings, half of its weights, as pretrained: no gradient, no update")
     epochs: int = Field(3, ge=1, description="passes over the training part")
     batch_size: int = Field(32, ge=1, description="windows in a step")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="highest learning rate of the encoder")

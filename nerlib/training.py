@@ -1,5 +1,6 @@
 """The training loop, prediction, and the tables that all scores and figures are computed from."""
 
+import ctypes
 import hashlib
 import io
 import json
@@ -26,6 +27,10 @@ from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
 from nerlib.split import Split
+
+# oneDNN makes a kernel for each shape of matrices and forgets the oldest: by default it keeps fewer than an epoch needs.
+# It reads this when it makes the first one.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "20000")
 
 # Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
 NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
@@ -55,7 +60,21 @@ def use_bf16(params: Params) -> bool:
         return params.precision == "bf16"
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    return any(torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def levers(params: Params) -> dict[str, Any]:
+    """What makes this training fast or slow, as it was chosen for this machine; benchmarks/ shows what each is worth.
+
+    bf16 matrix products are two to six times as fast as fp32 ones where the hardware has instructions for them.
+    Encoder dropout draws random numbers in one thread. Frozen embeddings need no gradient, no clipping and no update.
+    Batches of similar lengths hold half as much padding. See also `keep_memory`, MULTIPLE and the primitive cache.
+    """
+    return {"device": str(device()), "precision": "bf16" if use_bf16(params) else "fp32", "attention": model.attention(),
+            "threads": torch.get_num_threads(), "encoder_dropout": params.encoder_dropout,
+            "freeze_embeddings": params.freeze_embeddings, "similar_lengths": params.similar_lengths,
+            "padding": params.padding, "lengths_rounded_to": dataset.MULTIPLE,
+            "primitive_cache": int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])}
 
 
 def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
@@ -94,8 +113,7 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
         history, pd.concat([rows for rows, _ in predicted], ignore_index=True), np.concatenate([s for _, s in predicted]),
         {"key": key, "best_epoch": best_epoch, "labels": vocabulary.labels, "seconds": round(seconds, 1), "pieces": pieces,
          "steps": -(-len(parts["training"]) // params.batch_size) * params.epochs,
-         "pieces_per_second": round(pieces / history["training_seconds"].sum()), "device": str(device()),
-         "precision": "bf16" if use_bf16(params) else "fp32", "threads": torch.get_num_threads(),
+         "pieces_per_second": round(pieces / history["training_seconds"].sum()), **levers(params),
          "parameters": sum(weight.numel() for weight in net.parameters()),
          "windows": {part: len(windows) for part, windows in parts.items()},
          "made": {"completed": runs.now(), **runs.provenance()}})  # what made it, which a later run that loads it is not
@@ -113,21 +131,23 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
     kept. History has a row an epoch: epoch, training_loss (nats a word), training_seconds, with `validate` also
     validation_loss, validation_precision, _recall and _f1 (micro, seqeval default), and seconds.
     """
-    batches = data.loader(params.batch_size, params.padding, params.seed)
+    keep_memory()
+    batches = data.loader(params.batch_size, params.padding, params.seed, params.similar_lengths)
     steps = len(batches) * params.epochs
+    encoder = [weight for weight in net.bert.parameters() if weight.requires_grad]
     head = [weight for name, weight in net.named_parameters() if not name.startswith("bert.")]
     head_rate = params.head_learning_rate or params.learning_rate
-    groups = [{"params": list(net.bert.parameters())}, {"params": head, "lr": head_rate}]
+    groups = [{"params": encoder}, {"params": head, "lr": head_rate}]
     optimizer = torch.optim.AdamW(groups, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, round(params.warmup_ratio * steps), steps)
 
     history, best_f1, best_epoch, best_weights = [], -1.0, params.epochs, {}
     for epoch in range(1, params.epochs + 1):
-        start, loss_sum, words = time.perf_counter(), 0.0, 0
+        start, loss_sum, words = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=device()), 0
         net.train()
         for batch in progress(batches, f"epoch {epoch} of {params.epochs}"):
             labelled = int((batch["labels"] != IGNORE_LABEL).sum())
-            batch = {name: tensor.to(device()) for name, tensor in batch.items()}
+            batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
             labels = batch.pop("labels")
             with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
                 logits = net(**batch)
@@ -135,11 +155,12 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
             optimizer.zero_grad()
             loss.backward()
             if params.max_grad_norm:
-                torch.nn.utils.clip_grad_norm_(net.parameters(), params.max_grad_norm)
+                torch.nn.utils.clip_grad_norm_(encoder + head, params.max_grad_norm)
             optimizer.step()
             schedule.step()
-            loss_sum, words = loss_sum + loss.item() * labelled, words + labelled
-        row = {"epoch": epoch, "training_loss": loss_sum / words, "training_seconds": time.perf_counter() - start}
+            loss_sum += loss.detach() * labelled  # stays on the device: a GPU is waited for once an epoch
+            words += labelled
+        row = {"epoch": epoch, "training_loss": loss_sum.item() / words, "training_seconds": time.perf_counter() - start}
         if validate:
             predicted = validate()
             micro = evaluation.report(predicted)["micro avg"]
@@ -152,6 +173,15 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
     if best_weights:
         net.load_state_dict(best_weights)
     return pd.DataFrame(history), best_epoch
+
+
+def keep_memory() -> None:
+    """Let the C library keep what is freed, up to 2 GiB: by default it hands large buffers back to the kernel, which clears
+    them again for every step. Does nothing where there is no glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: 32 MiB, the most that is allowed
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Real trainings on a few sentences of the sample corpus, watched by hooks on the optimiser and repeated by hand."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -25,6 +26,15 @@ from nerlib.split import load
 DERIVED = ["run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
            "classification_report.txt", "classification_report.csv", "model", "index.html", "04_error_analysis.ipynb",
            "04_error_analysis.html", "stages/04.json", "figures/03_f1.png", "figures/04_pos.svg"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """For so little work several threads wait for each other, above all on a machine that others use too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -349,6 +359,11 @@ def test_precision_is_recorded_and_weights_and_scores_stay_float32(train, tmp_pa
         assert 1e-4 < difference.max() < 0.5  # rounded, not wrong
 
 
+def test_bf16_rounds_in_training_too(train, tmp_path):
+    losses = [train(tmp_path / precision, precision=precision)[3].history["training_loss"][0] for precision in ("fp32", "bf16")]
+    assert 1e-6 < abs(losses[0] - losses[1]) < 0.1
+
+
 @pytest.mark.skipif(torch.cuda.is_available() or not Path("/proc/cpuinfo").exists(), reason="asks Linux about the CPU")
 def test_automatic_precision_is_bf16_where_the_cpu_has_instructions_for_it():
     assert training.use_bf16(Params()) == ("avx512_bf16" in Path("/proc/cpuinfo").read_text())
@@ -425,6 +440,18 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
     weights[-1] ^= 1
     (mine / "model.safetensors").write_bytes(weights)
     assert training.training_key(base, split) != key
+
+
+@pytest.mark.parametrize("module", ["corpus", "dataset", "model", "evaluation", "training"])
+def test_key_depends_on_the_sources_that_decide_the_result(tiny, tmp_path, monkeypatch, module):
+    _, split = load(Params(max_sentences=120), runs.ROOT)
+    key = training.training_key(Params(encoder=str(tiny)), split)
+    changed = importlib.import_module(f"nerlib.{module}")
+    source = Path(shutil.copy(changed.__file__, tmp_path))
+    monkeypatch.setattr(changed, "__file__", str(source))
+    assert training.training_key(Params(encoder=str(tiny)), split) == key  # where it stands is no matter
+    source.write_text(source.read_text("utf-8") + "# another line\n", "utf-8")
+    assert training.training_key(Params(encoder=str(tiny)), split) != key
 
 
 def test_records_are_json_without_numpy_numbers(minilm):
