@@ -4,7 +4,7 @@ BIN := .venv/bin
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
 
-.PHONY: quickstart gmb test test-all lab help
+.PHONY: quickstart gmb test test-all lab bench help
 .DEFAULT_GOAL := help
 
 quickstart: .venv/installed ## the whole suite on the built-in sample corpus: reports/quickstart/index.html
@@ -23,6 +23,9 @@ test-all: .venv/installed-test ## linter and all tests, also those that take min
 
 lab: .venv/installed ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks
+
+bench: .venv/installed-bench ## speed beside the usual tools', half an hour on a quiet machine: reports/results/benchmarks.json
+	$(BIN)/python -m benchmarks "$(or $(DATA),data/ner_dataset.csv.zip)"
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,4 +47,8 @@ help: ## this list
 
 .venv/installed-test: .venv/installed
 	$(BIN)/pip install -q -e ".[test]"
+	@touch $@
+
+.venv/installed-bench: .venv/installed
+	$(BIN)/pip install -q -e ".[bench]"
 	@touch $@

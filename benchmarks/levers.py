@@ -24,8 +24,8 @@ from nerlib.split import load
 # The parameters that switch each lever off; with ON, as by default, all are on.
 ON = "all on"
 OFF = {
-    "no encoder dropout": {"encoder_dropout": 0.1},
     "frozen embeddings": {"freeze_embeddings": False},
+    "no encoder dropout": {"encoder_dropout": 0.1},
     "batches of similar lengths": {"similar_lengths": False},
     "bf16": {"precision": "fp32"},
 }

@@ -1,6 +1,6 @@
 """From words to batches: vocabularies, word pieces, windows, labels, padding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +74,7 @@ class NERDatasetWithPOS(Dataset):
     def collate(self, items: list[dict[str, torch.Tensor]], length: int = 0) -> dict[str, torch.Tensor]:
         """Pad items to `length` or, if 0, to the longest of them; each tensor (items, length) int64."""
         longest = max(len(item["input_ids"]) for item in items)
-        length = length or min(-(-longest // MULTIPLE) * MULTIPLE, max(self.max_length, longest))
+        length = length or min(rounded(longest), max(self.max_length, longest))
         fill = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_LABEL, "pos_tags": PAD_POS}
         batch = {key: torch.full((len(items), length), value) for key, value in fill.items()}
         for row, item in enumerate(items):
@@ -82,45 +82,55 @@ class NERDatasetWithPOS(Dataset):
                 batch[key][row, :len(value)] = value
         return batch
 
-    def loader(self, batch_size: int, padding: str, seed: int | None = None, similar: bool = True) -> DataLoader:
-        """Batches; with a seed in random order, anew each epoch, else by length. `padding`: 'batch' or 'max_length'.
+    def loader(self, batches: Iterable[list[int]], padding: str = "batch") -> DataLoader:
+        """The given batches of windows, padded to their longest ('batch') or to max_length.
 
-        `similar` puts windows of similar lengths together; with everything padded to max_length that gains nothing and
-        is left out. Tensors are in pinned memory where there is a GPU: copies to it then overlap with its work.
+        Where there is a GPU, tensors are in pinned memory: copies to it then overlap with its work.
         """
         length = self.max_length if padding == "max_length" else 0
-        batches = LengthBatches(self.lengths, batch_size, seed, mixed=bool(length) or not similar)
         return DataLoader(self, batch_sampler=batches, collate_fn=lambda items: self.collate(items, length),
                           pin_memory=torch.cuda.is_available())
 
 
 class LengthBatches(Sampler):
-    """Batches of similar length: sorted within random pools of POOL batches, in random order; all sorted without a seed.
+    """Batches in random order, anew each epoch; a seed repeats the order of all epochs.
 
-    `mixed` leaves the lengths of a batch to chance.
+    Windows of a batch have similar lengths, so that little is padded: they are sorted by length within random pools of
+    POOL batches. `mixed` leaves the lengths of a batch to chance.
     """
 
     POOL = 50
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int | None, mixed: bool = False):
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, mixed: bool = False):
         self.lengths, self.batch_size, self.mixed = lengths, batch_size, mixed
-        self.random = None if seed is None else np.random.default_rng(seed)
+        self.random = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        if self.random is None:
-            order, pool = np.arange(len(self.lengths)), len(self.lengths)
-        else:
-            order, pool = self.random.permutation(len(self.lengths)), self.POOL * self.batch_size
+        order, pool = self.random.permutation(len(self.lengths)), self.POOL * self.batch_size
         if not self.mixed:
             pools = (order[i:i + pool] for i in range(0, len(order), pool))
             order = np.concatenate([part[np.argsort(-self.lengths[part], kind="stable")] for part in pools])
         batches = [order[i:i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
-        if self.random is not None:
-            self.random.shuffle(batches)
+        self.random.shuffle(batches)
         return iter(batches)
+
+
+def batches_by_pieces(lengths: np.ndarray, pieces: int) -> list[list[int]]:
+    """All windows from long to short, in batches of at most `pieces` pieces with padding, or of one window."""
+    order, batches, first = np.argsort(-lengths, kind="stable").tolist(), [], 0
+    while first < len(order):
+        size = max(1, pieces // rounded(lengths[order[first]]))
+        batches.append(order[first:first + size])
+        first += size
+    return batches
+
+
+def rounded(length: int) -> int:
+    """`length` rounded up to a multiple of MULTIPLE."""
+    return -(-int(length) // MULTIPLE) * MULTIPLE
 
 
 def _ids(values: np.ndarray, vocabulary: list[str]) -> np.ndarray:

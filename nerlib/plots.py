@@ -34,7 +34,13 @@ def colours(types: Sequence[str]) -> list[str]:
 
 
 def show(picture: Picture, path: Path) -> None:
-    """Write `path`.png (2×) and `path`.svg, both with the alternative text inside, and display the figure with it."""
+    """`save`, and display the figure with its alternative text."""
+    save(picture, path)
+    display(Image(filename=path.with_suffix(".png"), retina=True, alt=picture[1]))
+
+
+def save(picture: Picture, path: Path) -> None:
+    """Write `path`.png (2×) and `path`.svg, both with the alternative text inside, and close the figure."""
     figure, alt = picture
     for suffix, metadata in (("png", {"Description": alt}), ("svg", {"Description": alt, "Date": None})):
         buffer = BytesIO()
@@ -42,7 +48,6 @@ def show(picture: Picture, path: Path) -> None:
             figure.savefig(buffer, format=suffix, dpi=192, metadata=metadata)
         write_atomically(path.with_suffix(f".{suffix}"), buffer.getvalue())
     plt.close(figure)
-    display(Image(filename=path.with_suffix(".png"), retina=True, alt=alt))
 
 
 def _axes(height: float, title: str, x: str, y: str, width: float = WIDTH) -> tuple[Figure, plt.Axes]:

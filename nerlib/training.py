@@ -32,6 +32,9 @@ from nerlib.split import Split
 # It reads this when it makes the first one.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "20000")
 
+# Pieces, with padding, in a batch of prediction: on a CPU as many as its caches hold, while a GPU wants more work at once.
+PREDICTED_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}
+
 # Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
 NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
                 "split_seed"}
@@ -92,28 +95,35 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
     for path in [path for pattern in DERIVED for path in folder.glob(pattern)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
+    began = time.perf_counter()
     vocabulary = Vocabulary.of(data, params.pos == "corpus")
     net, tokenizer = model.build(params, vocabulary)
     net.to(device())
     parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length)
              for part, sentences in split.parts().items() if part != "test" or params.score_test}
 
-    def predict_table(part: str, label: str = "") -> tuple[pd.DataFrame, np.ndarray]:
-        predicted, scores = predict(net, parts[part], params, label)
+    encoded = time.perf_counter()
+
+    def predict_table(part: str) -> tuple[pd.DataFrame, np.ndarray]:
+        predicted, scores = predict(net, parts[part], params, f"predicting {part}")
         return table(data, split.parts()[part], part, predicted, scores, vocabulary), scores
 
-    began = time.perf_counter()
-    validate = (lambda: predict_table("validation")[0]) if len(split.validation) else None
-    history, best_epoch = fit(net, parts["training"], params, validate)
-    seconds = time.perf_counter() - began
-    predicted = [predict_table(part, f"predicting {part}") for part in ("validation", "test")
-                 if part in parts and len(parts[part])]
+    validate = (lambda: predict_table("validation")) if len(split.validation) else None
+    history, best_epoch, validation = fit(net, parts["training"], params, validate)
+    trained = time.perf_counter()
+    predicted = [validation] if validation else []
+    if params.score_test:
+        predicted.append(predict_table("test"))
     pieces = int(parts["training"].lengths.sum()) * params.epochs
+    training_seconds = history["training_seconds"].sum()
+    seconds = {"encoding": encoded - began, "training": training_seconds, "validation": trained - encoded - training_seconds,
+               "prediction": time.perf_counter() - trained}
     result = Training(
         history, pd.concat([rows for rows, _ in predicted], ignore_index=True), np.concatenate([s for _, s in predicted]),
-        {"key": key, "best_epoch": best_epoch, "labels": vocabulary.labels, "seconds": round(seconds, 1), "pieces": pieces,
+        {"key": key, "best_epoch": best_epoch, "labels": vocabulary.labels, "pieces": pieces,
+         "seconds": {name: round(float(value), 1) for name, value in seconds.items()},
          "steps": -(-len(parts["training"]) // params.batch_size) * params.epochs,
-         "pieces_per_second": round(pieces / history["training_seconds"].sum()), **levers(params),
+         "pieces_per_second": round(pieces / training_seconds), **levers(params),
          "parameters": sum(weight.numel() for weight in net.parameters()),
          "windows": {part: len(windows) for part, windows in parts.items()},
          "made": {"completed": runs.now(), **runs.provenance()}})  # what made it, which a later run that loads it is not
@@ -124,15 +134,18 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
 
 
 def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
-        validate: Callable[[], pd.DataFrame] | None) -> tuple[pd.DataFrame, int]:
-    """The loop: train `net` in place, leave it with the weights of the best epoch, return history and that epoch.
+        validate: Callable[[], tuple[pd.DataFrame, np.ndarray]] | None,
+        ) -> tuple[pd.DataFrame, int, tuple[pd.DataFrame, np.ndarray] | None]:
+    """The loop: train `net` in place, leave it with the weights of the best epoch; history, that epoch, its validation.
 
-    `validate` predicts the validation part with the net as it is and returns its table; without it the last epoch is
-    kept. History has a row an epoch: epoch, training_loss (nats a word), training_seconds, with `validate` also
+    `validate` predicts the validation part with the net as it is and returns its table and scores; without it the last
+    epoch is kept. History has a row an epoch: epoch, training_loss (nats a word), training_seconds, with `validate` also
     validation_loss, validation_precision, _recall and _f1 (micro, seqeval default), and seconds.
     """
     keep_memory()
-    batches = data.loader(params.batch_size, params.padding, params.seed, params.similar_lengths)
+    mixed = params.padding == "max_length" or not params.similar_lengths  # sorting would gain nothing at one length
+    order = dataset.LengthBatches(data.lengths, params.batch_size, params.seed, mixed)
+    batches = data.loader(order, params.padding)
     steps = len(batches) * params.epochs
     encoder = [weight for weight in net.bert.parameters() if weight.requires_grad]
     head = [weight for name, weight in net.named_parameters() if not name.startswith("bert.")]
@@ -141,7 +154,7 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
     optimizer = torch.optim.AdamW(groups, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, round(params.warmup_ratio * steps), steps)
 
-    history, best_f1, best_epoch, best_weights = [], -1.0, params.epochs, {}
+    history, best_f1, best_epoch, best_weights, best_validation = [], -1.0, params.epochs, {}, None
     for epoch in range(1, params.epochs + 1):
         start, loss_sum, words = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=device()), 0
         net.train()
@@ -162,17 +175,17 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
             words += labelled
         row = {"epoch": epoch, "training_loss": loss_sum.item() / words, "training_seconds": time.perf_counter() - start}
         if validate:
-            predicted = validate()
+            predicted, _ = validation = validate()
             micro = evaluation.report(predicted)["micro avg"]
             row |= {"validation_loss": float(predicted["loss"].mean()), "validation_precision": micro["precision"],
                     "validation_recall": micro["recall"], "validation_f1": micro["f1-score"]}
             if micro["f1-score"] > best_f1:
-                best_f1, best_epoch = micro["f1-score"], epoch
+                best_f1, best_epoch, best_validation = micro["f1-score"], epoch, validation
                 best_weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         history.append(row | {"seconds": time.perf_counter() - start})
     if best_weights:
         net.load_state_dict(best_weights)
-    return pd.DataFrame(history), best_epoch
+    return pd.DataFrame(history), best_epoch, best_validation
 
 
 def keep_memory() -> None:
@@ -189,16 +202,14 @@ def predict(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params, label:
     """Label ids (words,) int64 and log-probabilities (words, labels) float32 of the data's words, in their order."""
     net.eval()
     scores = np.empty((len(data.words), net.classifier.out_features), np.float32)
-    loader = data.loader(8 * params.batch_size, "batch")  # no gradients to keep: larger batches fit
-    windows = [window for batch in loader.batch_sampler for window in batch]
-    done = 0
-    for batch in progress(loader, label) if label else loader:
+    batches = dataset.batches_by_pieces(data.lengths, PREDICTED_AT_ONCE[device().type])
+    loader = data.loader(batches)
+    for windows, batch in zip(batches, progress(loader, label) if label else loader, strict=True):
         labelled = batch.pop("labels") != IGNORE_LABEL
         with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
-            logits = net(**{name: tensor.to(device()) for name, tensor in batch.items()})
-        rows = corpus.ranges(*_owned(data, windows[done:done + len(labelled)]))
+            logits = net(**{name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()})
+        rows = corpus.ranges(*_owned(data, windows))
         scores[rows] = torch.log_softmax(logits.float(), -1).cpu()[labelled].numpy()
-        done += len(labelled)
     return scores.argmax(1), scores
 
 

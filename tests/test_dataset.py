@@ -9,7 +9,7 @@ import torch
 from transformers import BertTokenizer
 
 from nerlib.corpus import Corpus
-from nerlib.dataset import LengthBatches, NERDatasetWithPOS, Vocabulary, encode, windows
+from nerlib.dataset import LengthBatches, NERDatasetWithPOS, Vocabulary, batches_by_pieces, encode, windows
 
 CLS, SEP, PAD, UNK = 101, 102, 0, 100  # in the encoder's uncased vocabulary
 PAD_POS, IGNORE_POS = 0, 1
@@ -247,8 +247,8 @@ def short(tokenizer):
 
 
 @pytest.mark.parametrize("which, length, expected", [
-    ([0], 0, 8), ([0, 1], 0, 8), ([1, 2], 0, 16), ([0], 20, 20), ([0, 1, 2], 20, 20)])
-def test_batches_are_padded_to_multiples_of_8_or_to_the_given_length(short, which, length, expected):
+    ([0], 0, 4), ([0, 1], 0, 8), ([1, 2], 0, 12), ([0], 20, 20), ([0, 1, 2], 20, 20)])
+def test_batches_are_padded_to_multiples_of_4_or_to_the_given_length(short, which, length, expected):
     items = [short[i] for i in which]
     batch = short.collate(items, length)
     padding = {"input_ids": PAD, "attention_mask": 0, "labels": -100, "pos_tags": PAD_POS}
@@ -261,14 +261,14 @@ def test_batches_are_padded_to_multiples_of_8_or_to_the_given_length(short, whic
 
 
 def test_padding_never_exceeds_max_length(tokenizer):
-    dataset = dataset_of(corpus_of(" ".join(["a/X/O"] * 17)), tokenizer, 20)
-    assert dataset.collate([dataset[0]])["input_ids"].shape == (1, 20)  # 19 pieces; not 24
+    dataset = dataset_of(corpus_of(" ".join(["a/X/O"] * 17)), tokenizer, 19)
+    assert dataset.collate([dataset[0]])["input_ids"].shape == (1, 19)  # not 20
 
 
-@pytest.mark.parametrize("padding, seed", [("batch", None), ("batch", 1), ("max_length", None), ("max_length", 1)])
-def test_the_loader_gives_every_window_once_an_epoch(tokenizer, padding, seed):
+@pytest.mark.parametrize("padding", ["batch", "max_length"])
+def test_the_loader_gives_every_window_once_an_epoch(tokenizer, padding):
     dataset = dataset_of(random_corpus(2), tokenizer, 40)
-    loader = dataset.loader(4, padding, seed)
+    loader = dataset.loader(LengthBatches(dataset.lengths, 4, 1), padding)
     expected = sorted(item["input_ids"].tolist() for item in dataset)
     for _ in range(2):
         batches = list(loader)
@@ -276,17 +276,16 @@ def test_the_loader_gives_every_window_once_an_epoch(tokenizer, padding, seed):
         assert sorted(ids[mask.bool()].tolist() for ids, mask in rows) == expected
         assert len(batches) == len(loader) == math.ceil(len(dataset) / 4)
         widths = {b["input_ids"].shape[1] for b in batches}
-        assert widths == {40} if padding == "max_length" else len(widths) > 1 and all(width % 8 == 0 for width in widths)
+        assert widths == {40} if padding == "max_length" else len(widths) > 1 and all(width % 4 == 0 for width in widths)
 
 
 LENGTHS = np.random.default_rng(0).integers(3, 160, 5003)
 
 
 @pytest.mark.parametrize("count, size", [(5003, 32), (64, 32), (10, 32), (1, 1), (7, 3)])
-@pytest.mark.parametrize("seed", [None, 5])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_every_index_is_in_one_batch_of_the_asked_size(count, size, seed, mixed):
-    sampler = LengthBatches(LENGTHS[:count], size, seed, mixed)
+def test_every_index_is_in_one_batch_of_the_asked_size(count, size, mixed):
+    sampler = LengthBatches(LENGTHS[:count], size, 5, mixed)
     for _ in range(2):
         batches = list(sampler)
         assert sorted(i for batch in batches for i in batch) == list(range(count))
@@ -306,15 +305,20 @@ def test_a_seed_repeats_the_order_of_all_epochs_and_each_epoch_has_another(mixed
     assert {frozenset(batch) for batch in one[0]}.isdisjoint(frozenset(batch) for batch in one[1])  # other company, too
 
 
-def test_without_a_seed_batches_run_from_long_to_short_each_time_alike():
-    sampler = LengthBatches(LENGTHS, 32, None)
-    batches = list(sampler)
-    lengths = LENGTHS[np.concatenate(batches)]
-    assert lengths.tolist() == sorted(LENGTHS, reverse=True) and list(sampler) == batches
+@pytest.mark.parametrize("pieces", [1, 160, 1000, 8192, 10**7])
+def test_batches_by_pieces_run_from_long_to_short_and_are_as_full_as_may_be(pieces):
+    def padded(batch):
+        return len(batch) * math.ceil(max(LENGTHS[batch]) / 4) * 4
+
+    batches = batches_by_pieces(LENGTHS, pieces)
+    assert sorted(np.concatenate(batches)) == list(range(5003))
+    assert LENGTHS[np.concatenate(batches)].tolist() == sorted(LENGTHS, reverse=True)
+    assert all(padded(batch) <= pieces or len(batch) == 1 for batch in batches)
+    assert all(padded([*batch, following[0]]) > pieces for batch, following in zip(batches, batches[1:], strict=False))
 
 
-def test_without_a_seed_mixed_batches_keep_the_given_order():
-    assert np.concatenate(list(LengthBatches(LENGTHS, 32, None, mixed=True))).tolist() == list(range(5003))
+def test_batches_by_pieces_of_nothing_are_none():
+    assert batches_by_pieces(np.array([], int), 8) == []
 
 
 def test_random_batches_are_of_similar_lengths_in_random_order():

@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -92,7 +94,8 @@ def minilm(train, tmp_path_factory):
     """Two epochs of the bundled encoder on 144 sentences."""
     folder = tmp_path_factory.mktemp("minilm")
     with watched() as steps:
-        result = train(folder, encoder="minilm", max_sentences=200, epochs=2, learning_rate=5e-4, weight_decay=0.02)
+        result = train(folder, encoder="minilm", max_sentences=200, epochs=2, learning_rate=5e-4, weight_decay=0.02,
+                       freeze_embeddings=False)
     return *result, folder, steps
 
 
@@ -207,6 +210,27 @@ def test_prediction_with_short_windows_changes_long_sentences_only(minilm):
     assert np.abs(scores[~fits] - whole[~fits]).max() > 0.01
 
 
+def test_record_says_which_levers_were_on_and_where_the_time_went(minilm, train, tmp_path):
+    record = minilm[3].record
+    assert record["device"] == ("cuda" if torch.cuda.is_available() else "cpu") and record["precision"] == "fp32"
+    assert record["attention"] == model.load(minilm[4] / "model")[0].bert.config._attn_implementation
+    assert (record["freeze_embeddings"], record["similar_lengths"], record["encoder_dropout"]) == (False, True, 0.0)
+    assert record["threads"] == torch.get_num_threads() and record["lengths_rounded_to"] == 4
+    history, seconds = minilm[3].history, record["seconds"]
+    assert list(seconds) == ["encoding", "training", "validation", "prediction"]
+    assert seconds["training"] == pytest.approx(history["training_seconds"].sum(), abs=0.06)
+    assert seconds["training"] + seconds["validation"] == pytest.approx(history["seconds"].sum(), rel=0.1, abs=0.2)
+    assert record["pieces_per_second"] == pytest.approx(record["pieces"] / history["training_seconds"].sum(), abs=1)
+
+
+def test_primitive_cache_holds_more_than_onednn_would_keep_by_itself():
+    code = "import torch, nerlib.training, os; print(os.environ['ONEDNN_PRIMITIVE_CACHE_CAPACITY'])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN")}
+    for given, expected in (({}, "20000"), ({"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "7"}, "7")):
+        done = subprocess.run([sys.executable, "-c", code], env=environment | given, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected
+
+
 def test_describe_says_what_the_run_was_made_from(minilm, tmp_path):
     params, data, split, result, _, _ = minilm
     runs.write_json(tmp_path / "run.json", training.describe(params, data, split, result))
@@ -245,6 +269,18 @@ def test_all_weights_are_trained_with_the_given_decay_and_clipped_gradients(mini
     assert max(step["norm"] for step in steps) == pytest.approx(params.max_grad_norm, rel=1e-3)
 
 
+@pytest.mark.parametrize("freeze", [True, False])
+def test_frozen_embeddings_stay_as_pretrained_and_all_else_is_trained(train, tiny, tmp_path, freeze):
+    with watched() as steps:
+        *_, result = train(tmp_path, freeze_embeddings=freeze)
+    before, after = load_file(tiny / "model.safetensors"), load_file(tmp_path / "model/model.safetensors")
+    same = {name for name, weight in before.items() if torch.equal(weight, after[f"bert.{name}"])}
+    embeddings = {name for name in before if name.startswith("embeddings.")}
+    assert same == (embeddings if freeze else set()) and len(embeddings) == 5
+    frozen = sum(before[name].numel() for name in same)
+    assert {step["size"] for step in steps} == {result.record["parameters"] - frozen}
+
+
 @pytest.mark.parametrize("norm", [0.0, 0.01])
 def test_gradients_are_clipped_to_the_norm_or_not_at_all(train, tmp_path, norm):
     with watched() as steps:
@@ -268,6 +304,26 @@ def test_each_epoch_shows_every_training_sentence_once_in_another_order(train, t
     expected = sorted(tokenizer(data.sentence(index), is_split_into_words=True)["input_ids"] for index in split.training)
     first, second = shown[:len(expected)], shown[len(expected):]
     assert sorted(first) == sorted(second) == expected and first != second
+
+
+@pytest.mark.parametrize("changes, similar", [
+    ({}, True), ({"similar_lengths": False}, False), ({"padding": "max_length"}, False)])
+def test_batches_hold_similar_lengths_if_asked_for(train, tmp_path, tokenizer, changes, similar):
+    shapes = []
+
+    def note(module, inputs):
+        if module.training and isinstance(module, torch.nn.Embedding) and module.num_embeddings == tokenizer.vocab_size:
+            shapes.append((inputs[0].numel(), int((inputs[0] != tokenizer.pad_token_id).sum())))
+
+    hook = register_module_forward_pre_hook(note)
+    try:
+        *_, result = train(tmp_path, max_sentences=400, batch_size=8, **changes)
+    finally:
+        hook.remove()
+    padded, real = np.sum(shapes, axis=0)
+    assert real == result.record["pieces"]
+    assert (padded / real < 1.15) == similar
+    assert (padded == len(shapes) * 8 * 160) == (changes.get("padding") == "max_length")
 
 
 def test_gradients_of_a_step_are_its_own(train, tmp_path):
@@ -425,7 +481,8 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
         "pos_dim": 7, "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
         "head_learning_rate": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0, "max_grad_norm": 0.0, "seed": 1,
         "encoder_revision": "v2", "score_test": False,
-        "precision": "fp32" if training.use_bf16(base) else "bf16"}
+        "freeze_embeddings": False, "similar_lengths": False,
+            "precision": "fp32" if training.use_bf16(base) else "bf16"}
     others = {"run": "another", "max_sentences": 5, "data": "x.csv", "data_validation": "y.csv", "data_test": "z.csv",
               "split": "blocks", "test_size": 0.3, "validation_size": 0.2, "split_seed": 1}  # the split itself tells
     assert set(trains) | set(others) == set(Params.model_fields)  # a new parameter must be decided upon here

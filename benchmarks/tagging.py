@@ -1,0 +1,98 @@
+"""Words a second of tagging test sentences: transformers' pipeline one by one and in batches, ours. And seconds of scoring.
+
+The pipeline gets the words joined by blanks and a classifier without training: its labels cost the same. Ours gets the words.
+Both start from text and end with a label for each word or piece.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+
+from benchmarks.contest import contest, ours_vs
+from nerlib import evaluation, model, runs, training
+from nerlib.corpus import Corpus
+from nerlib.dataset import NERDatasetWithPOS, Vocabulary
+from nerlib.params import Params
+from nerlib.split import load
+
+BATCHES = (8, 32, 128)
+
+
+def run(data: str, sentences: int = 800, repeats: int = 5) -> dict[str, Any]:
+    """The record of this benchmark for benchmarks.json, on `sentences` of the test part of the corpus `data`."""
+    batched = {f"pipeline_{size}": partial(hf_pipeline, batch_size=size) for size in BATCHES}
+    result = contest({"pipeline": hf_pipeline, **batched, "ours": ours}, (data, sentences), repeats, "tagging")
+    best = max((name for name in result if name.startswith("pipeline_")), key=lambda name: result[name]["median_rate"])
+    ratios = ours_vs(result, "ours")
+    names = {"pipeline": "pipeline at its defaults", "ours": "ours"}
+    scoring = contest({"seqeval": seqeval_report, "ours": our_pairing}, (data, sentences), repeats, "scoring")
+    return {"unit": "words a second", "threads": torch.get_num_threads(), "sentences": sentences,
+            "contenders": {name: {"name": names.get(name, f"pipeline in batches of {name.split('_')[-1]}"), **row}
+                           for name, row in result.items()},
+            "ours_vs": {"pipeline": ratios["pipeline"], "pipeline_best": ratios[best]}, "best_batch": best,
+            "scoring": {"unit": "words a second", "contenders": scoring, "ours_vs": ours_vs(scoring, "ours")}}
+
+
+def _test_part(data: str, sentences: int) -> tuple[Params, Corpus, Any]:
+    params = Params(data=data)
+    corpus, split = load(params, runs.ROOT)
+    return params, corpus, split.test[:sentences]
+
+
+def ours(data: str, sentences: int) -> Callable[[], float]:
+    """`NERDatasetWithPOS`, then `training.predict`."""
+    params, corpus, test = _test_part(data, sentences)
+    vocabulary = Vocabulary.of(corpus, with_pos=True)
+    net, tokenizer = model.build(params, vocabulary)
+    net.to(training.device())
+
+    def tag() -> float:
+        windows = NERDatasetWithPOS(corpus, test, vocabulary, tokenizer, params.max_length)
+        return len(training.predict(net, windows, params)[0])
+    return tag
+
+
+def hf_pipeline(data: str, sentences: int, **settings: int) -> Callable[[], float]:
+    """transformers' pipeline as its documentation calls it, `settings` added to the call."""
+    params, corpus, test = _test_part(data, sentences)
+    path, _ = model.encoder_path(params)
+    net = AutoModelForTokenClassification.from_pretrained(path, num_labels=len(corpus.labels))
+    tagger = pipeline("token-classification", net, tokenizer=AutoTokenizer.from_pretrained(path), device=training.device())
+    texts = [" ".join(corpus.sentence(i)) for i in test]
+    words = float(corpus.lengths[test].sum())
+
+    def tag() -> float:
+        tagger(texts, **settings)
+        return words
+    return tag
+
+
+def seqeval_report(data: str, sentences: int) -> Callable[[], float]:
+    """seqeval's classification report, the scorer of every published number here."""
+    table = _scored(data, sentences)
+
+    def score() -> float:
+        evaluation.report(table)
+        return len(table)
+    return score
+
+
+def our_pairing(data: str, sentences: int) -> Callable[[], float]:
+    """`evaluation.align`: gold and predicted mentions paired, which the error analysis counts in."""
+    table = _scored(data, sentences)
+
+    def score() -> float:
+        evaluation.align(table)
+        return len(table)
+    return score
+
+
+def _scored(data: str, sentences: int) -> pd.DataFrame:
+    """Test sentences as the lookup baseline tags them: mentions and errors as a model's table has them."""
+    _, corpus, test = _test_part(data, sentences)
+    table = corpus.table(test).assign(part="test")
+    return table.assign(predicted=evaluation.lookup(table, table["word"]))
