@@ -46,7 +46,7 @@ help: ## this list
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install -q -e ".[test]"
+	$(BIN)/pip install -q -e ".[test,bench]"
 	@touch $@
 
 .venv/installed-bench: .venv/installed

@@ -55,7 +55,7 @@ def source(data: str) -> Callable[[], float]:
         sentences, labels, tags = _grouped(data)
         encoded = []
         for words, names, pos in zip(sentences["Word"], sentences["Tag"], sentences["POS"], strict=True):
-            pieces = tokenizer(words, is_split_into_words=True, truncation=True, max_length=MAX_LENGTH)
+            pieces = tokenizer(words, is_split_into_words=True, truncation=True, max_length=MAX_LENGTH, padding="max_length")
             heads = _heads(pieces.word_ids())
             encoded.append((pieces["input_ids"], [-100 if word is None else labels[names[word]] for word in heads],
                             [0 if word is None else tags[pos[word]] for word in heads]))

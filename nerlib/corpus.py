@@ -76,7 +76,7 @@ class Corpus:
         types = self.types if wanted == "all" else wanted.split()
         if missing := sorted(set(types) - set(self.types)):
             raise ValueError(f"{self.source}: has no entity type {', '.join(missing)}; it has {', '.join(self.types)}")
-        out = np.isin(self.tags, [f"{p}-{t}" for t in set(self.types) - set(types) for p in "BI"])
+        out = pd.Series(self.tags).isin([f"{p}-{t}" for t in set(self.types) - set(types) for p in "BI"]).to_numpy()
         if not out.any():
             return self
         mentions = int(np.char.startswith(self.tags[out].astype(str), "B-").sum())
@@ -110,22 +110,21 @@ def read(source: str | Path) -> Corpus:
                 data, member = archive.read(members[0]), members[0]
     encoding = _encoding(data, name)
     is_csv = member.lower().endswith(".csv") or ID.encode() in data.split(b"\n", 1)[0]
-    frame = _read_csv(data, encoding, name) if is_csv else _read_columns(data.decode(encoding), name)
-    if frame.empty:
+    columns = _read_csv(data, encoding, name) if is_csv else _read_columns(data.decode(encoding), name)
+    lines, starts = columns["line"], columns["start"]
+    if not len(lines):
         raise ValueError(f"{name}: holds no words")
-    for column in frame.columns.intersection([WORD, POS, TAG]):
-        if (blank := frame[column].str.strip() == "").any():
-            raise ValueError(f"{name}, line {frame['line'][blank.idxmax()]}: empty {column}")
-    tags, starts = frame[TAG].to_numpy(object), frame["start"].to_numpy()
-    for tag in frame[TAG].unique():
-        if not TAG_FORM.fullmatch(tag):
-            raise ValueError(f"{name}, line {frame['line'][(frame[TAG] == tag).idxmax()]}: tag {tag!r} is not in BIO form "
-                             "(O, B-type or I-type)")
-    tags, notes = _to_iob2(tags, starts, frame["line"].to_numpy(), name)
-    return Corpus(
-        words=frame[WORD].to_numpy(object), pos=frame[POS].to_numpy(object) if POS in frame else None, tags=tags,
-        offsets=np.append(np.flatnonzero(starts), len(frame)), source=name,
-        sha256=hashlib.sha256(data).hexdigest(), notes=notes)
+    for column in (WORD, POS, TAG):  # what distinct values there are says whether a million have to be searched
+        for value in pd.unique(columns[column]) if column in columns else ():
+            if not value.strip():
+                raise ValueError(f"{name}, line {lines[(columns[column] == value).argmax()]}: empty {column}")
+            if column == TAG and not TAG_FORM.fullmatch(value):
+                raise ValueError(f"{name}, line {lines[(columns[TAG] == value).argmax()]}: tag {value!r} is not in BIO form "
+                                 "(O, B-type or I-type)")
+    tags, notes = _to_iob2(columns[TAG], starts, lines, name)
+    return Corpus(words=columns[WORD], pos=columns.get(POS), tags=tags,
+                  offsets=np.append(np.flatnonzero(starts), len(lines)), source=name,
+                  sha256=hashlib.sha256(data).hexdigest(), notes=notes)
 
 
 def _encoding(data: bytes, name: str) -> str:
@@ -140,12 +139,14 @@ def _encoding(data: bytes, name: str) -> str:
                      "save the file as UTF-8")
 
 
-def _read_csv(data: bytes, encoding: str, name: str) -> pd.DataFrame:
+def _read_csv(data: bytes, encoding: str, name: str) -> dict[str, np.ndarray]:
+    """Word, POS if there is one, Tag, start (of a sentence), line (in the file), each (words,)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would drop what stands in surplus columns
-            # "None", "NA" and "null" are words here, not missing values; blank lines count, for messages.
-            frame = pd.read_csv(io.BytesIO(data), encoding=encoding, dtype=str, keep_default_na=False, index_col=False,
+            # "None", "NA" and "null" are words here, not missing values; blank lines count, for messages. As objects, equal
+            # words are mostly one string in memory.
+            frame = pd.read_csv(io.BytesIO(data), encoding=encoding, dtype=object, na_filter=False, index_col=False,
                                 skip_blank_lines=False)
     except pd.errors.EmptyDataError:
         raise ValueError(f"{name}: not a CSV file: it is empty") from None
@@ -158,19 +159,22 @@ def _read_csv(data: bytes, encoding: str, name: str) -> pd.DataFrame:
     if missing := [column for column in (ID, WORD, TAG) if column not in frame]:
         raise ValueError(f"{name}, line 1: no column {', '.join(missing)}; found {', '.join(frame.columns)}; "
                          f"needed are {ID}, {WORD}, {POS} (optional), {TAG}")
-    frame = frame.fillna("").assign(line=np.arange(2, len(frame) + 2))
-    frame = frame[(frame[[ID, WORD, TAG]] != "").any(axis=1)].reset_index(drop=True)
-    ids = frame[ID].to_numpy(object)
+    columns = {column: frame[column].to_numpy(object) for column in (ID, WORD, POS, TAG) if column in frame}
+    columns["line"] = np.arange(2, len(frame) + 2)
+    blank = (columns[ID] == "") & (columns[WORD] == "") & (columns[TAG] == "")
+    columns = {column: values[~blank] for column, values in columns.items()}
+    ids = columns.pop(ID)
     if len(ids) and not ids[0].strip():
-        raise ValueError(f"{name}, line {frame['line'][0]}: the first row has no {ID}")
+        raise ValueError(f"{name}, line {columns['line'][0]}: the first row has no {ID}")
     filled = ids != ""
     previous = np.append([""], ids[filled][:-1])
     starts = np.zeros(len(ids), bool)
     starts[filled] = ids[filled] != previous  # ids may stand on the first row of a sentence only, or on each
-    return frame.drop(columns=ID).assign(start=starts)
+    return columns | {"start": starts}
 
 
-def _read_columns(text: str, name: str) -> pd.DataFrame:
+def _read_columns(text: str, name: str) -> dict[str, np.ndarray]:
+    """As `_read_csv`."""
     rows: list[tuple] = []
     start, width = True, 0
     for number, line in enumerate(text.split("\n"), 1):
@@ -186,13 +190,16 @@ def _read_columns(text: str, name: str) -> pd.DataFrame:
                              f"(word, POS, …, tag): {line[:80]!r}")
         rows.append((cells[0], cells[1], cells[-1], start, number))
         start = False
-    frame = pd.DataFrame(rows, columns=[WORD, POS, TAG, "start", "line"])
-    return frame if width > 2 else frame.drop(columns=POS)
+    table = np.array(rows, object).reshape(-1, 5)
+    columns = {WORD: table[:, 0], POS: table[:, 1], TAG: table[:, 2], "start": table[:, 3].astype(bool),
+               "line": table[:, 4].astype(int)}
+    return columns if width > 2 else {column: values for column, values in columns.items() if column != POS}
 
 
 def _to_iob2(tags: np.ndarray, starts: np.ndarray, lines: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """IOB1 (the original CoNLL-2003 files) opens a mention by I- unless one of the same type ends just before it."""
-    prefix, kind = np.array([t[0] for t in tags]), np.array([t[2:] for t in tags], object)
+    which, distinct = pd.factorize(tags)
+    prefix, kind = np.array([t[0] for t in distinct])[which], np.array([t[2:] for t in distinct], object)[which]
     continues = np.append([False], kind[1:] == kind[:-1]) & ~starts & (kind != "")
     opens = (prefix == "I") & ~continues
     if not opens.any():

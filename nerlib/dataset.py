@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
@@ -136,7 +137,8 @@ def rounded(length: int) -> int:
 def _ids(values: np.ndarray, vocabulary: list[str]) -> np.ndarray:
     """Position of each value in the vocabulary, (values,) int64."""
     index = {value: i for i, value in enumerate(vocabulary)}
-    return np.fromiter((index[value] for value in values), np.int64, len(values))
+    which, distinct = pd.factorize(values)
+    return np.array([index[value] for value in distinct], np.int64)[which]
 
 
 def encode(words: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
@@ -145,12 +147,17 @@ def encode(words: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> tuple[np.nd
     WordPiece looks at one word at a time, so each distinct word is encoded once. A word that the tokenizer drops
     (control characters alone) becomes [UNK]: no word is without a piece.
     """
-    index: dict[str, int] = {}
-    which = np.fromiter((index.setdefault(word, len(index)) for word in words), np.int64, len(words))
-    encoded = tokenizer(list(index), add_special_tokens=False, return_attention_mask=False)["input_ids"] if index else []
-    encoded = [ids or [tokenizer.unk_token_id] for ids in encoded]
-    counts = np.array([len(ids) for ids in encoded], np.int64)
-    flat = np.fromiter((piece for ids in encoded for piece in ids), np.int32, counts.sum())
+    which, distinct = pd.factorize(words)
+    # A call of the tokenizer has a price, and each text in it another: the words of a text count as split already.
+    texts = [distinct[i:i + 1000].tolist() for i in range(0, len(distinct), 1000)]
+    encoded = tokenizer(texts, is_split_into_words=True, add_special_tokens=False, return_attention_mask=False,
+                        verbose=False) if texts else {"input_ids": []}
+    flat = np.array([piece for ids in encoded["input_ids"] for piece in ids], np.int32)
+    owners = [1000 * i + word for i in range(len(texts)) for word in encoded.word_ids(i)]
+    counts = np.bincount(np.array(owners, np.int64), minlength=len(distinct))
+    dropped = counts == 0
+    flat = np.insert(flat, np.cumsum(counts)[dropped], tokenizer.unk_token_id)
+    counts[dropped] = 1
     pieces = flat[ranges((np.cumsum(counts) - counts)[which], counts[which])]
     return pieces, np.append([0], np.cumsum(counts[which]))
 

@@ -39,6 +39,32 @@ def test_named_numbers_of_the_results_are_those_of_the_committed_run():
     assert said.groups() == tuple(f"{report['test'][mode]['micro avg']['f1-score']:.4f}" for mode in ("default", "strict"))
 
 
+VERDICTS = {"costs nothing", "undecided", "costs F1"}
+
+
+def test_speed_is_that_of_the_committed_benchmarks():
+    records = json.loads((ROOT / "reports/results/benchmarks.json").read_text("utf-8"))
+    expected = []
+    for name in ("training", "loading", "tagging"):
+        contenders = records[name]["contenders"]
+        ours = next(row["median_rate"] for row in contenders.values() if row["name"] == "ours")
+        best = max((row["median_rate"] for key, row in contenders.items() if key.startswith("pipeline_")), default=None)
+        for key, row in contenders.items():
+            if not key.startswith("pipeline_") or row["median_rate"] == best:
+                ratio = "" if row["name"] == "ours" else f"{ours / row['median_rate']:.1f}"
+                expected.append([row["name"], f"{row['median_rate']:,.0f}", ratio, f"{row['peak_memory_mib']:,}"])
+        if limit := records[name].get("e"):
+            expected.append([limit["name"], f"{limit['median_rate']:,.0f}", f"{records[name]['share_of_limit']:.2f}", ""])
+    assert [row[1:] for row in table_rows("Speed") if row[-1] not in VERDICTS] == expected and len(expected) == 11
+
+
+def test_levers_are_those_of_the_committed_comparison():
+    compared = json.loads((ROOT / "reports/results/levers.json").read_text("utf-8"))["levers"]
+    said = {row[0]: row[1:] for row in table_rows("Speed") if row[-1] in VERDICTS}
+    assert said == {name: [f"{row['mean']:+.4f}", "[{:+.4f}, {:+.4f}]".format(*row["interval"]), str(len(row["seeds"])),
+                           row["verdict"]] for name, row in compared.items()}
+
+
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
 def test_link_leads_somewhere(target):
     assert (ROOT / target).exists()
