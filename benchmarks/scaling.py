@@ -43,7 +43,7 @@ def growth(result: dict[str, Any]) -> float:
 def figure(record: dict[str, Any]) -> plots.Picture:
     """Seconds and memory by number of sentences, and speed by length of sentence."""
     with plt.rc_context(plots.STYLE):
-        picture, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 3.6))
+        picture, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.8))
     alt = []
     for name, colour, marker in (("training", plots.BLUE, "o"), ("encoding", plots.RED, "s")):
         rows = record[name]["contenders"]
@@ -51,17 +51,18 @@ def figure(record: dict[str, Any]) -> plots.Picture:
         memory = [row["peak_memory_mib"] / 1024 for row in rows.values()]
         left.loglog(sizes, seconds, color=colour, marker=marker, label=name)
         middle.semilogx(sizes, memory, color=colour, marker=marker, label=name)
-        alt.append(f"{name}: " + ", ".join(f"{n:,} sentences {s:.2g} s and {m:.1f} GiB"
+        alt.append(f"{name}: " + ", ".join(f"{n:,} sentences {s:.3g} s and {m:.1f} GiB"
                                            for n, s, m in zip(sizes, seconds, memory, strict=True)))
     rows = record["length"]["contenders"]
     rates = [row["median_rate"] for row in rows.values()]
-    right.plot([int(n) for n in rows], rates, color=plots.BLUE, marker="o", label="training")
+    right.plot([int(n) for n in rows], rates, color=plots.BLUE, marker="o")
     alt.append("training by length: " + ", ".join(f"{n} words {rate:,.0f} words a second"
                                                   for n, rate in zip(rows, rates, strict=True)))
+    picture.suptitle("How time and memory grow", x=0, ha="left", fontweight="bold")
     left.set(title="Time", xlabel="sentences", ylabel="seconds (training: an epoch)")
-    middle.set(title="Peak memory", xlabel="sentences", ylabel="GiB", ylim=(0, None))
-    right.set(title="Speed by length", xlabel="words in a sentence", ylabel="words a second", ylim=(0, None))
-    for axes in (left, middle, right):
+    middle.set(title="Peak memory, with the whole corpus read", xlabel="sentences", ylabel="GiB", ylim=(0, None))
+    right.set(title="Training speed", xlabel="words in a sentence", ylabel="words a second", ylim=(0, None))
+    for axes in (left, middle):
         axes.legend(frameon=False)
     return picture, "Three panels, time, memory and speed. " + "; ".join(alt)
 
