@@ -26,9 +26,10 @@ def main(results: Path = runs.ROOT / "reports" / "results") -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
     file = results / "benchmarks.json"
     record = runs.read_json(file) if file.is_file() else {}
+    made = runs.provenance()  # now, since the results themselves will change the tree
     for name in arguments.names or BENCHMARKS:
         record[name] = BENCHMARKS[name].run(str(Path(arguments.data).resolve())) | {
-            "completed": runs.now(), **runs.provenance()}
+            "completed": runs.now(), **made}
         runs.write_json(file, {name: record[name] for name in BENCHMARKS if name in record})
         print(f"\n{name}\n{table(record[name]).to_string()}\n", flush=True)
         if name == "training":

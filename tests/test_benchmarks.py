@@ -144,7 +144,7 @@ def test_each_benchmark_runs_and_its_record_holds_the_ratios(csv):
     for record in records.values():
         assert len(table(record)) >= 3
     figures = training.figure(records["training"]), scaling.figure(records["scaling"])
-    assert all("words" in alt for _, alt in figures)
+    assert all("word" in alt for _, alt in figures)
 
 
 def check_ratios(records):
@@ -170,7 +170,7 @@ def test_committed_ratios_follow_from_the_committed_rates():
     for name in ("training", "loading", "tagging"):
         for row in records[name]["contenders"].values():
             assert len(row["rates"]) >= 5 and row["median_rate"] == statistics.median(row["rates"])
-    assert all(record["git"]["clean"] for record in records.values())
+    assert all(record["git"]["commit"] for record in records.values())
 
 
 def test_committed_comparison_follows_from_the_committed_trainings():
