@@ -29,7 +29,8 @@ def run(data: str, sentences: int = 800, repeats: int = 5) -> dict[str, Any]:
     best = max((name for name in result if name.startswith("pipeline_")), key=lambda name: result[name]["median_rate"])
     ratios = ours_vs(result, "ours")
     names = {"pipeline": "pipeline at its defaults", "ours": "ours"}
-    scoring = contest({"seqeval": seqeval_report, "ours": our_pairing}, (data, sentences), repeats, "scoring")
+    scoring = contest({"seqeval": partial(scorer, score=evaluation.report), "ours": partial(scorer, score=evaluation.align)},
+                      (data, sentences), repeats, "scoring")
     return {"unit": "words a second", "threads": torch.get_num_threads(), "sentences": sentences,
             "contenders": {name: {"name": names.get(name, f"pipeline in batches of {name.split('_')[-1]}"), **row}
                            for name, row in result.items()},
@@ -71,24 +72,15 @@ def hf_pipeline(data: str, sentences: int, **settings: int) -> Callable[[], floa
     return tag
 
 
-def seqeval_report(data: str, sentences: int) -> Callable[[], float]:
-    """seqeval's classification report, the scorer of every published number here."""
+def scorer(data: str, sentences: int, score: Callable[[pd.DataFrame], Any]) -> Callable[[], float]:
+    """One way to score a table: seqeval's report, by which all is scored here, or our pairing of mentions, in which the
+    error analysis counts."""
     table = _scored(data, sentences)
 
-    def score() -> float:
-        evaluation.report(table)
+    def work() -> float:
+        score(table)
         return len(table)
-    return score
-
-
-def our_pairing(data: str, sentences: int) -> Callable[[], float]:
-    """`evaluation.align`: gold and predicted mentions paired, which the error analysis counts in."""
-    table = _scored(data, sentences)
-
-    def score() -> float:
-        evaluation.align(table)
-        return len(table)
-    return score
+    return work
 
 
 def _scored(data: str, sentences: int) -> pd.DataFrame:

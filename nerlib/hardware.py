@@ -1,0 +1,42 @@
+"""What the machine offers, and what is chosen for it: device, precision, attention kernel, caches."""
+
+import ctypes
+import os
+import sys
+
+import torch
+
+from nerlib.params import Params
+
+# oneDNN makes a kernel for each shape of matrices and forgets the oldest: by default it keeps fewer than an epoch needs.
+# It reads this when it makes the first one.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "20000")
+
+
+def device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def use_bf16(params: Params) -> bool:
+    """Whether matrix products run in bfloat16: as asked, or (auto) where the hardware has instructions for it."""
+    if params.precision != "auto":
+        return params.precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(torch.cpu.get_capabilities().get(name) for name in ("amx_bf16", "avx512_bf16"))
+
+
+def attention() -> str:
+    """transformers' name of the attention kernel: the fused one on a GPU; on a CPU the plain one, since without dropout
+    the fused one's backward pass takes three times as long there."""
+    return "sdpa" if torch.cuda.is_available() else "eager"
+
+
+def keep_memory() -> None:
+    """Let the C library keep what is freed, up to 2 GiB: by default it hands large buffers back to the kernel, which clears
+    them again for every step. Does nothing where there is no glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: 32 MiB, the most that is allowed
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
