@@ -67,7 +67,7 @@ def _ours(data: str, sentences: int, **changes: Any) -> tuple[model.BERTNERWithP
 
 def source(data: str, sentences: int) -> Callable[[], float]:
     """(a) The slides' loop: everything padded to 160 pieces, fp32, torch's default attention, encoder dropout 0.1."""
-    net, windows = _ours(data, sentences, encoder_dropout=0.1, freeze_embeddings=False)
+    net, windows = _ours(data, sentences, encoder_dropout=0.1)
     net.bert.set_attn_implementation("sdpa")
     loader = DataLoader(windows, BATCH, shuffle=True, collate_fn=lambda items: windows.collate(items, 160))
     optimizer, where = torch.optim.AdamW(net.parameters(), lr=2e-5), training.device()

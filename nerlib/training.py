@@ -52,7 +52,7 @@ def levers(params: Params) -> dict[str, Any]:
     """What makes this training fast or slow, as it was chosen for this machine; benchmarks/ shows what each is worth.
 
     bf16 matrix products are two to six times as fast as fp32 ones where the hardware has instructions for them.
-    Encoder dropout draws random numbers in one thread. Frozen embeddings need no gradient, no clipping and no update.
+    Encoder dropout draws random numbers in one thread. Embeddings, if frozen, need no gradient, no clipping, no update.
     Batches of similar lengths hold half as much padding. See also `keep_memory`, MULTIPLE and the primitive cache.
     """
     return {"device": str(device()), "precision": "bf16" if use_bf16(params) else "fp32", "attention": attention(),

@@ -69,8 +69,7 @@ def test_ours_vs_is_how_many_times_as_fast_ours_is():
 # --- what is counted
 
 def test_flops_per_piece_are_those_that_torch_counts():
-    params = Params(freeze_embeddings=False)
-    net, _ = model.build(params, training.Vocabulary(["O", "B-geo", "I-geo"], ["[PAD]", "[IGNORE]", "NN"]))
+    net, _ = model.build(Params(), training.Vocabulary(["O", "B-geo", "I-geo"], ["[PAD]", "[IGNORE]", "NN"]))
     ids = torch.full((2, 24), 2000)
     with FlopCounterMode(display=False) as counter:
         model.loss(net(ids, torch.ones_like(ids), torch.zeros_like(ids)), torch.zeros_like(ids)).backward()

@@ -94,8 +94,7 @@ def minilm(train, tmp_path_factory):
     """Two epochs of the bundled encoder on 144 sentences."""
     folder = tmp_path_factory.mktemp("minilm")
     with watched() as steps:
-        result = train(folder, encoder="minilm", max_sentences=200, epochs=2, learning_rate=5e-4, weight_decay=0.02,
-                       freeze_embeddings=False)
+        result = train(folder, encoder="minilm", max_sentences=200, epochs=2, learning_rate=5e-4, weight_decay=0.02)
     return *result, folder, steps
 
 
@@ -481,8 +480,8 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
         "pos_dim": 7, "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
         "head_learning_rate": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0, "max_grad_norm": 0.0, "seed": 1,
         "encoder_revision": "v2", "score_test": False,
-        "freeze_embeddings": False, "similar_lengths": False,
-            "precision": "fp32" if training.use_bf16(base) else "bf16"}
+        "freeze_embeddings": True, "similar_lengths": False,
+        "precision": "fp32" if training.use_bf16(base) else "bf16"}
     others = {"run": "another", "max_sentences": 5, "data": "x.csv", "data_validation": "y.csv", "data_test": "z.csv",
               "split": "blocks", "test_size": 0.3, "validation_size": 0.2, "split_seed": 1}  # the split itself tells
     assert set(trains) | set(others) == set(Params.model_fields)  # a new parameter must be decided upon here
