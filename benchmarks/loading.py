@@ -41,8 +41,8 @@ def ours(data: str) -> Callable[[], float]:
 
     def load() -> float:
         everything = corpus.read(data)
-        windows = NERDatasetWithPOS(everything, np.arange(len(everything)), Vocabulary.of(everything, with_pos=True), tokenizer,
-                                    MAX_LENGTH)
+        windows = NERDatasetWithPOS(everything, np.arange(len(everything)), Vocabulary.of(everything, "corpus"), tokenizer,
+                                    MAX_LENGTH, everything.pos)
         return len(windows)
     return load
 

@@ -71,10 +71,10 @@ def _encode(sentences: int, data: str) -> Callable[[], float]:
     full = _repeated(corpus.read(data), sentences)
     params = Params()
     _, tokenizer = model.load_encoder(params)
-    vocabulary = Vocabulary.of(full, with_pos=True)
+    vocabulary = Vocabulary.of(full, params.pos)
 
     def encode() -> float:
-        return len(NERDatasetWithPOS(full, np.arange(sentences), vocabulary, tokenizer, params.max_length))
+        return len(NERDatasetWithPOS(full, np.arange(sentences), vocabulary, tokenizer, params.max_length, full.pos))
     return encode
 
 
@@ -92,10 +92,10 @@ def _train_length(length: int, words: int, data: str) -> Callable[[], float]:
 
 def _epoch(full: Corpus) -> Callable[[], float]:
     params = Params(epochs=1)
-    vocabulary = Vocabulary.of(full, with_pos=True)
+    vocabulary = Vocabulary.of(full, params.pos)
     net, tokenizer = model.build(params, vocabulary)
     net.to(training.device())
-    windows = NERDatasetWithPOS(full, np.arange(len(full)), vocabulary, tokenizer, params.max_length)
+    windows = NERDatasetWithPOS(full, np.arange(len(full)), vocabulary, tokenizer, params.max_length, full.pos)
 
     def epoch() -> float:
         training.fit(net, windows, params, None)

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 from benchmarks.contest import contest, ours_vs
-from nerlib import evaluation, model, runs, training
+from nerlib import evaluation, model, prediction, runs, training
 from nerlib.corpus import Corpus
 from nerlib.dataset import NERDatasetWithPOS, Vocabulary
 from nerlib.params import Params
@@ -45,15 +45,15 @@ def _test_part(data: str, sentences: int) -> tuple[Params, Corpus, Any]:
 
 
 def ours(data: str, sentences: int) -> Callable[[], float]:
-    """`NERDatasetWithPOS`, then `training.predict`."""
+    """`NERDatasetWithPOS`, then `prediction.predict`."""
     params, corpus, test = _test_part(data, sentences)
-    vocabulary = Vocabulary.of(corpus, with_pos=True)
+    vocabulary = Vocabulary.of(corpus, params.pos)
     net, tokenizer = model.build(params, vocabulary)
     net.to(training.device())
 
     def tag() -> float:
-        windows = NERDatasetWithPOS(corpus, test, vocabulary, tokenizer, params.max_length)
-        return len(training.predict(net, windows, params)[0])
+        windows = NERDatasetWithPOS(corpus, test, vocabulary, tokenizer, params.max_length, corpus.pos)
+        return len(prediction.predict(net, windows, params).labels)
     return tag
 
 

@@ -59,10 +59,10 @@ def figure(record: dict[str, Any]) -> plots.Picture:
 def _ours(data: str, sentences: int, **changes: Any) -> tuple[model.BERTNERWithPOS, NERDatasetWithPOS]:
     params = Params(data=data, max_sentences=sentences, **changes)
     corpus, split = load(params, runs.ROOT)
-    vocabulary = Vocabulary.of(corpus, with_pos=True)
+    vocabulary = Vocabulary.of(corpus, params.pos)
     net, tokenizer = model.build(params, vocabulary)
     drawn = np.concatenate(list(split.parts().values()))
-    return net.to(training.device()), NERDatasetWithPOS(corpus, drawn, vocabulary, tokenizer, params.max_length)
+    return net.to(training.device()), NERDatasetWithPOS(corpus, drawn, vocabulary, tokenizer, params.max_length, corpus.pos)
 
 
 def source(data: str, sentences: int) -> Callable[[], float]:
@@ -75,8 +75,9 @@ def source(data: str, sentences: int) -> Callable[[], float]:
     def epoch() -> float:
         net.train()
         for batch in loader:
-            labels = batch.pop("labels")
-            loss = model.loss(net(**{name: tensor.to(where) for name, tensor in batch.items()}), labels.to(where))
+            labels, _ = batch.pop("labels"), batch.pop("pos_labels")
+            logits, _ = net(**{name: tensor.to(where) for name, tensor in batch.items()})
+            loss = model.loss(logits, labels.to(where))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -109,7 +110,8 @@ def trainer_best(data: str, sentences: int) -> Callable[[], float]:
 def _trainer(data: str, sentences: int, pad_to_multiple_of: int | None, **settings: Any) -> Callable[[], float]:
     _, windows = _ours(data, sentences)
     path, _ = model.encoder_path(Params())
-    rows = [{name: tensor.tolist() for name, tensor in windows[i].items() if name != "pos_tags"} for i in range(len(windows))]
+    names = ("input_ids", "attention_mask", "labels")
+    rows = [{name: windows[i][name].tolist() for name in names} for i in range(len(windows))]
     tokenizer = AutoTokenizer.from_pretrained(path)
     net = AutoModelForTokenClassification.from_pretrained(path, num_labels=max(max(row["labels"]) for row in rows) + 1)
     arguments = TrainingArguments(

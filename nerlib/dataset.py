@@ -9,10 +9,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
+from nerlib import features
 from nerlib.corpus import Corpus, ranges
+from nerlib.features import IGNORE_POS, PAD_POS, PREDICT_POS
 
 IGNORE_LABEL = -100  # torch.nn.functional.cross_entropy leaves these positions out
-PAD_POS, IGNORE_POS = 0, 1  # POS ids of special pieces, and of pieces after a word's first
 MULTIPLE = 4  # lengths are rounded up to it: few distinct shapes, for which the CPU's kernels are cached, little padding
 
 
@@ -24,28 +25,40 @@ class Vocabulary:
     pos: list[str]  # PAD and IGNORE first; empty without POS
 
     @classmethod
-    def of(cls, corpus: Corpus, with_pos: bool) -> "Vocabulary":
-        """The corpus's labels and, if asked for, its POS tags in alphabetical order."""
-        return cls(corpus.labels, ["[PAD]", "[IGNORE]", *sorted(set(corpus.pos))] if with_pos else [])
+    def of(cls, corpus: Corpus, pos: str) -> "Vocabulary":
+        """The corpus's labels and its POS tags, or what stands for them (`pos` as in Params)."""
+        return cls(corpus.labels, features.pos_vocabulary(corpus, pos))
 
 
 class NERDatasetWithPOS(Dataset):
-    """Windows of word pieces; an item holds input_ids, attention_mask, labels, pos_tags, each (pieces,) int64.
+    """Windows of word pieces; an item holds input_ids, attention_mask, labels, pos_tags, pos_labels and shapes, each
+    (pieces,) int64.
 
     Label and POS id of a word stand on its first piece; its other pieces carry IGNORE_LABEL and IGNORE_POS, [CLS] and
-    [SEP] IGNORE_LABEL and PAD_POS. A sentence longer than `max_length` pieces is cut into windows that overlap by a
-    quarter; each word is labelled in one window only, the one that shows most of its context, so that over all
-    windows the labelled pieces are the words of `sentences`, each once and in order.
+    [SEP] IGNORE_LABEL and PAD_POS. `pos_tags` are what the model is given, PREDICT_POS where it is to find the tag itself:
+    then `pos_labels` has the corpus's, on labelled pieces, for training. `shapes`: 0 on special pieces, else twice the
+    word's shape, plus 1 on its first piece and 2 on the others.
+
+    A sentence longer than `max_length` pieces is cut into windows that overlap by a quarter; each word is labelled in one
+    window only, the one that shows most of its context, so that over all windows the labelled pieces are the words of
+    `sentences`, each once and in order.
     """
 
     def __init__(self, corpus: Corpus, sentences: np.ndarray, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase,
-                 max_length: int):
-        """Encode the given sentences of `corpus`. Raises ValueError where one word alone exceeds a window."""
+                 max_length: int, given: np.ndarray | None):
+        """Encode the given sentences of `corpus`. Raises ValueError where one word alone exceeds a window.
+
+        `given` (words of the whole corpus,): POS tags for the model, as `features.given_pos` says; None: it is given none.
+        """
         rows = corpus.rows(sentences)
         self.words = corpus.words[rows]
         self.offsets = np.append([0], np.cumsum(corpus.lengths[sentences]))
         self.labels = _ids(corpus.tags[rows], vocabulary.labels)
-        self.pos = _ids(corpus.pos[rows], vocabulary.pos) if vocabulary.pos else None
+        self.vocabulary, unknown = vocabulary, np.full(len(rows), PREDICT_POS if vocabulary.pos else IGNORE_POS)
+        self.pos = unknown if given is None else _ids(given[rows], vocabulary.pos)
+        to_learn = given is None and vocabulary.pos and corpus.pos is not None
+        self.pos_labels = _ids(corpus.pos[rows], vocabulary.pos) if to_learn else np.full(len(rows), IGNORE_LABEL)
+        self.shapes = 2 * features.shapes(self.words)
         self.pieces, self.starts = encode(self.words, tokenizer)
         self.special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
         self.pad_id, self.max_length = tokenizer.pad_token_id, max_length
@@ -63,20 +76,25 @@ class NERDatasetWithPOS(Dataset):
         input_ids = np.empty(length, np.int64)
         input_ids[0], input_ids[-1] = self.special
         input_ids[1:-1] = self.pieces[begin:end]
-        labels = np.full(length, IGNORE_LABEL, np.int64)
+        labels, pos_labels = np.full((2, length), IGNORE_LABEL, np.int64)
         labels[heads[own_first - first:own_last - first]] = self.labels[own_first:own_last]
+        pos_labels[heads[own_first - first:own_last - first]] = self.pos_labels[own_first:own_last]
         pos_tags = np.full(length, IGNORE_POS, np.int64)
         pos_tags[[0, -1]] = PAD_POS
-        if self.pos is not None:
-            pos_tags[heads] = self.pos[first:last]
-        return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.ones(length, dtype=torch.int64),
-                "labels": torch.from_numpy(labels), "pos_tags": torch.from_numpy(pos_tags)}
+        pos_tags[heads] = self.pos[first:last]
+        shapes = np.zeros(length, np.int64)
+        shapes[1:-1] = np.repeat(self.shapes[first:last], np.diff(self.starts[first:last + 1])) + 2
+        shapes[heads] -= 1
+        item = {"input_ids": input_ids, "attention_mask": np.ones(length, np.int64), "labels": labels, "pos_tags": pos_tags,
+                "pos_labels": pos_labels, "shapes": shapes}
+        return {name: torch.from_numpy(values) for name, values in item.items()}
 
     def collate(self, items: list[dict[str, torch.Tensor]], length: int = 0) -> dict[str, torch.Tensor]:
         """Pad items to `length` or, if 0, to the longest of them; each tensor (items, length) int64."""
         longest = max(len(item["input_ids"]) for item in items)
         length = length or min(rounded(longest), max(self.max_length, longest))
-        fill = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_LABEL, "pos_tags": PAD_POS}
+        fill = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_LABEL, "pos_tags": PAD_POS,
+                "pos_labels": IGNORE_LABEL, "shapes": 0}
         batch = {key: torch.full((len(items), length), value) for key, value in fill.items()}
         for row, item in enumerate(items):
             for key, value in item.items():

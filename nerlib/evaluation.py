@@ -56,7 +56,18 @@ def metrics(table: pd.DataFrame, training: pd.DataFrame, labels: Sequence[str]) 
     parts = list(table["part"].unique())
     return {"tags": list(labels), "types": sorted({label[2:] for label in labels if label != "O"}), "definitions": DEFINITIONS,
             **{part: scores(table[table["part"] == part]) for part in parts},
-            "baseline": {part: scores(looked_up[looked_up["part"] == part]) for part in parts}}
+            "baseline": {part: scores(looked_up[looked_up["part"] == part]) for part in parts},
+            "illegal_tags": {part: {column: illegal(table[table["part"] == part], column) for column in ("argmax", "predicted")}
+                             for part in parts},
+            "pos_accuracy": {part: float((rows["pos"] == rows["pos_predicted"]).mean()) for part, rows in table.groupby("part")
+                             if rows["pos_predicted"].notna().all()}}
+
+
+def illegal(table: pd.DataFrame, column: str = "argmax") -> int:
+    """How many words have a tag in `column` that IOB2 does not allow there: I-x after anything but B-x or I-x."""
+    tags = table[column].astype(str)
+    before = tags.shift(fill_value="O").where(~_starts(table), "O")
+    return int((tags.str.startswith("I-") & (before.str[2:] != tags.str[2:])).sum())
 
 
 def lookup(training: pd.DataFrame, words: pd.Series) -> np.ndarray:

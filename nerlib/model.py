@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel, PreTr
 from transformers.utils import logging as hf_logging
 
 from nerlib.dataset import IGNORE_LABEL, Vocabulary
+from nerlib.features import PREDICT_POS, SHAPES, WITH_HEAD
 from nerlib.hardware import attention
 from nerlib.params import Params
 from nerlib.runs import ROOT
@@ -20,25 +21,57 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 class BERTNERWithPOS(nn.Module):
-    """Contextual piece embeddings, concatenated with POS embeddings; dropout; one linear layer over the labels."""
+    """Contextual piece embeddings, concatenated with POS embeddings; dropout; one linear layer over the labels.
 
-    def __init__(self, bert: BertModel, labels: int, pos: int, pos_dim: int, dropout: float):
-        """`labels`, `pos`: sizes of the vocabularies (pos 0: plain BERT); `pos_dim` 0: the encoder's hidden size."""
+    It can also read the shapes of words, added to BERT's word embeddings, and predict POS tags from the same encoder: its
+    own tags then take the place of given ones ("predicted"), or are only learnt beside the labels ("auxiliary").
+    """
+
+    def __init__(self, bert: BertModel, labels: int, pos: int, pos_dim: int, dropout: float, pos_kind: str = "corpus",
+                 word_shape: bool = False):
+        """`labels`, `pos`: sizes of the vocabularies (pos 0: plain BERT); `pos_dim` 0: the encoder's hidden size;
+        `pos_kind`, `word_shape`: as `pos` and `word_shape` in Params."""
         super().__init__()
-        self.bert = bert
+        self.bert, self.pos_embedding, self.pos_classifier, self.shape_embedding = bert, None, None, None
         width = bert.config.hidden_size
-        if pos:
+        if pos and pos_kind != "auxiliary":
             self.pos_embedding = nn.Embedding(pos, pos_dim or width)
             width += pos_dim or bert.config.hidden_size
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, labels)
+        if pos_kind in WITH_HEAD:
+            self.pos_classifier = nn.Linear(bert.config.hidden_size, pos)
+        if word_shape:  # first and later pieces of each shape, and special pieces; begins as if it were not there
+            self.shape_embedding = nn.Embedding(1 + 2 * len(SHAPES), bert.config.hidden_size)
+            nn.init.zeros_(self.shape_embedding.weight)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pos_tags: torch.Tensor) -> torch.Tensor:
-        """Logits (batch, pieces, labels) from ids (batch, pieces); `pos_tags` is not read without POS embeddings."""
-        hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
-        if hasattr(self, "pos_embedding"):
-            hidden = torch.cat([hidden, self.pos_embedding(pos_tags)], dim=-1)  # (B, T, H + P)
-        return self.classifier(self.dropout(hidden))  # (B, T, L)
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pos_tags: torch.Tensor,
+                shapes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits (batch, pieces, labels) and, from a POS head, (batch, pieces, POS), else None; all from ids (batch, pieces).
+
+        `shapes` is not read without `word_shape`.
+        """
+        embedded = self.bert.embeddings.word_embeddings(input_ids)  # (B, T, H)
+        if self.shape_embedding is not None:
+            embedded = embedded + self.shape_embedding(shapes)
+        hidden = self.bert(inputs_embeds=embedded, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
+        hidden, pos_logits = self.with_pos(hidden, pos_tags)  # (B, T, H + E), (B, T, P)
+        return self.classifier(self.dropout(hidden)), pos_logits  # (B, T, L), (B, T, P)
+
+    def with_pos(self, hidden: torch.Tensor, pos_tags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B, T, H) with the POS embeddings behind it, if there are any, and what the POS head says, if there is one.
+
+        Where `pos_tags` is PREDICT_POS, the mean of the embeddings under the head's own probabilities takes the place of a
+        given tag's. No gradient of the labels' loss flows into these probabilities: they stay POS tags.
+        """
+        pos_logits = None if self.pos_classifier is None else self.pos_classifier(self.dropout(hidden))
+        if self.pos_embedding is None:
+            return hidden, pos_logits
+        embedded = self.pos_embedding(pos_tags.clamp(min=0))
+        if pos_logits is not None:
+            own = pos_logits.detach().float().softmax(-1) @ self.pos_embedding.weight
+            embedded = torch.where((pos_tags == PREDICT_POS)[..., None], own, embedded)
+        return torch.cat([hidden, embedded], dim=-1), pos_logits
 
 
 def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -99,7 +132,8 @@ def build(params: Params, vocabulary: Vocabulary) -> tuple[BERTNERWithPOS, PreTr
     """Pretrained encoder under a new head, in eval mode, and its tokenizer; the head's weights follow `params.seed`."""
     bert, tokenizer = load_encoder(params)
     torch.manual_seed(params.seed)
-    model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), params.pos_dim, params.dropout)
+    model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), params.pos_dim, params.dropout, params.pos,
+                           params.word_shape)
     bert.embeddings.requires_grad_(not params.freeze_embeddings)
     return model.eval(), tokenizer
 
@@ -111,7 +145,7 @@ def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: 
     model.bert.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     head = {"labels": vocabulary.labels, "pos": vocabulary.pos, "pos_dim": params.pos_dim, "dropout": params.dropout,
-            "max_length": params.max_length}
+            "pos_kind": params.pos, "word_shape": params.word_shape, "decoder": params.decoder, "max_length": params.max_length}
     (folder / "ner.json").write_text(json.dumps(head, indent=1, ensure_ascii=False) + "\n", "utf-8")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
 
@@ -121,6 +155,7 @@ def load(folder: Path) -> tuple[BERTNERWithPOS, PreTrainedTokenizerBase, Vocabul
     head = json.loads((folder / "ner.json").read_text("utf-8"))
     vocabulary = Vocabulary(head["labels"], head["pos"])
     bert = BertModel(BertConfig.from_pretrained(folder, attn_implementation=attention()), add_pooling_layer=False)
-    model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), head["pos_dim"], head["dropout"])
+    model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), head["pos_dim"], head["dropout"],
+                           head["pos_kind"], head["word_shape"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval(), AutoTokenizer.from_pretrained(folder), vocabulary

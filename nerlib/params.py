@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 # The first line of every notebook's parameters cell; papermill's injected cell opens with the bare words.
 CELL_MARK, INJECTED_MARK = "# Parameters and their defaults", "# Parameters"
@@ -39,8 +39,12 @@ class Params(BaseModel):
     padding: Literal["batch", "max_length"] = Field(
         "batch", description="pad to the longest of a batch, or (the source) everything to max_length")
     similar_lengths: bool = Field(True, description="batches of similar lengths, which need little padding; else random ones")
-    pos: Literal["corpus", "none"] = Field("corpus", description="POS embedding from the corpus's tags, or none: plain BERT")
+    pos: Literal["none", "corpus", "predicted", "constant", "shuffled", "auxiliary"] = Field(
+        "corpus", description="POS tags to embed: the corpus's, the model's own, none, or a control (README, Experiments)")
     pos_dim: int = Field(0, ge=0, description="size of the POS embedding; 0: the encoder's hidden size")
+    pos_init: Literal["random", "pretrained"] = Field(
+        "random", description="POS embeddings begin at random, or with what the training part's tag sequences say")
+    word_shape: bool = Field(False, description="show the encoder capitals and digits: an embedding of each word's shape")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the classifier")
     encoder_dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside the encoder; 0 is a quarter faster on a CPU")
     freeze_embeddings: bool = Field(
@@ -54,6 +58,8 @@ class Params(BaseModel):
     warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the learning rate rises")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0: not clipped")
     seed: int = Field(42, ge=0, lt=2**32, description="seed of weights, dropout and order of batches")
+    decoder: Literal["argmax", "viterbi"] = Field(
+        "argmax", description="each word's best tag by itself, or the best sequence that IOB2 allows")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
     score_test: bool = Field(True, description="predict and score the test part; false while you are still choosing")
 
@@ -71,6 +77,12 @@ class Params(BaseModel):
         if value == "results":
             raise ValueError("reports/results/ holds what is committed; choose another name")
         return value
+
+    @model_validator(mode="after")
+    def _pretrained_tags_are_tags(self) -> Self:
+        if self.pos_init == "pretrained" and self.pos not in ("corpus", "predicted", "shuffled"):
+            raise ValueError(f"pos_init = pretrained: pos = {self.pos} has no embeddings of POS tags to begin with")
+        return self
 
     @classmethod
     def create(cls, values: Mapping[str, Any], origin: str) -> Self:

@@ -39,7 +39,7 @@ def load(params: Params, root: Path) -> tuple[Corpus, Split]:
     main = read(find(params.data))
     official = {part: read(find(path)) for part, path in
                 (("validation", params.data_validation), ("test", params.data_test)) if path}
-    if params.pos == "corpus" and (without := [c.source for c in (main, *official.values()) if c.pos is None]):
+    if params.pos not in ("none", "constant") and (without := [c.source for c in (main, *official.values()) if c.pos is None]):
         raise ValueError(f"{without[0]}: has no POS column; set pos: none")
     corpus, given, start = main, {}, len(main)
     if official:

@@ -16,20 +16,16 @@ import numpy as np
 import pandas as pd
 import torch
 import transformers
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 from transformers import get_linear_schedule_with_warmup
 
-from nerlib import corpus, dataset, evaluation, hardware, model, runs
+from nerlib import corpus, dataset, decoding, evaluation, features, hardware, model, prediction, runs
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
 from nerlib.hardware import attention, device, keep_memory, use_bf16
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
+from nerlib.prediction import predict, progress, table
 from nerlib.split import Split
-
-# Pieces, with padding, in a batch of prediction: on a CPU as many as its caches hold, while a GPU wants more work at once.
-PREDICTED_AT_ONCE = {"cpu": 2**12, "cuda": 2**16}
 
 # Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
 NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
@@ -78,16 +74,20 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     began = time.perf_counter()
-    vocabulary = Vocabulary.of(data, params.pos == "corpus")
+    vocabulary, given = Vocabulary.of(data, params.pos), features.given_pos(data, params.pos, params.seed)
     net, tokenizer = model.build(params, vocabulary)
+    if params.pos_init == "pretrained":
+        size = net.pos_embedding.embedding_dim
+        vectors = features.pretrained_pos(data, split.training, vocabulary.pos, size, params.seed)
+        net.pos_embedding.weight.data.copy_(torch.from_numpy(vectors))
     net.to(device())
-    parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length)
+    parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length, given)
              for part, sentences in split.parts().items() if part != "test" or params.score_test}
     encoded = time.perf_counter()
 
     def predict_table(part: str) -> tuple[pd.DataFrame, np.ndarray]:
-        predicted, scores = predict(net, parts[part], params, f"predicting {part}")
-        return table(data, split.parts()[part], part, predicted, scores, vocabulary), scores
+        predicted = predict(net, parts[part], params, f"predicting {part}")
+        return table(data, split.parts()[part], part, predicted, vocabulary, given), predicted.scores
 
     validate = (lambda: predict_table("validation")) if len(split.validation) else None
     history, best_epoch, validation = fit(net, parts["training"], params, validate)
@@ -142,12 +142,12 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
         for batch in progress(batches, f"epoch {epoch} of {params.epochs}"):
             labelled = int((batch["labels"] != IGNORE_LABEL).sum())
             batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
-            labels = batch.pop("labels")
+            labels, pos_labels = batch.pop("labels"), batch.pop("pos_labels")
             with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
-                logits = net(**batch)
+                logits, pos_logits = net(**batch)
             loss = model.loss(logits, labels)
             optimizer.zero_grad()
-            loss.backward()
+            (loss if pos_logits is None else loss + model.loss(pos_logits, pos_labels)).backward()
             if params.max_grad_norm:
                 torch.nn.utils.clip_grad_norm_(encoder + head, params.max_grad_norm)
             optimizer.step()
@@ -169,41 +169,6 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
     return pd.DataFrame(history), best_epoch, best_validation
 
 
-@torch.inference_mode()
-def predict(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params, label: str = "") -> tuple[np.ndarray, np.ndarray]:
-    """Label ids (words,) int64 and log-probabilities (words, labels) float32 of the data's words, in their order."""
-    net.eval()
-    scores = np.empty((len(data.words), net.classifier.out_features), np.float32)
-    batches = dataset.batches_by_pieces(data.lengths, PREDICTED_AT_ONCE[device().type])
-    loader = data.loader(batches)
-    for windows, batch in zip(batches, progress(loader, label) if label else loader, strict=True):
-        labelled = batch.pop("labels") != IGNORE_LABEL
-        with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
-            logits = net(**{name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()})
-        rows = corpus.ranges(*_owned(data, windows))
-        scores[rows] = torch.log_softmax(logits.float(), -1).cpu()[labelled].numpy()
-    return scores.argmax(1), scores
-
-
-def _owned(data: NERDatasetWithPOS, windows: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """First word and number of words that each window labels."""
-    own = data.windows[windows]
-    return own[:, 2], own[:, 3] - own[:, 2]
-
-
-def table(data: Corpus, sentences: np.ndarray, part: str, predicted: np.ndarray, scores: np.ndarray,
-          vocabulary: Vocabulary) -> pd.DataFrame:
-    """One row a word: part, sentence (index in the file), position, word, pos, pos_used, gold, predicted, argmax,
-    confidence = P(predicted) and loss = -ln P(gold); `predicted` (words,) are label ids, `scores` (words, labels)."""
-    rows = data.table(sentences)
-    rows.insert(0, "part", part)
-    rows.insert(5, "pos_used", rows["pos"] if vocabulary.pos else None)
-    labels, every = np.array(vocabulary.labels, object), np.arange(len(rows))
-    gold = pd.Categorical(rows["gold"], categories=vocabulary.labels).codes
-    return rows.assign(predicted=labels[predicted], argmax=labels[scores.argmax(1)],
-                       confidence=np.exp(scores[every, predicted]), loss=-scores[every, gold])
-
-
 def describe(params: Params, data: Corpus, split: Split, result: Training) -> dict[str, Any]:
     """What run.json holds: parameters, what made the run, what it was made from, how long it took."""
     record = dict(result.record)
@@ -216,16 +181,10 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
         "encoder": {"name": params.encoder, "sha256": model.encoder_path(params)[1]}, "training": record}
 
 
-def progress(batches: DataLoader, label: str) -> tqdm:
-    """A progress bar in text: in a terminal and in JupyterLab each second, in a log file every half a minute."""
-    interactive = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
-    seconds = 1 if interactive else 30
-    return tqdm(batches, desc=label, unit="batch", mininterval=seconds, maxinterval=max(10, seconds), file=sys.stderr)
-
-
 def training_key(params: Params, split: Split) -> str:
     """sha256 over all that a training's result depends on: parameters, data, encoder and the sources of this package."""
-    modules = (corpus, dataset, hardware, model, evaluation, sys.modules[__name__])
+    modules = (corpus, dataset, decoding, evaluation, features, hardware, model, prediction,
+               sys.modules[__name__])
     sources = [Path(module.__file__).read_text("utf-8") for module in modules]
     settings = params.model_dump(exclude=NOT_TRAINING)
     content = [settings, split.fingerprint, split.training_fingerprint, model.encoder_path(params), torch.__version__,

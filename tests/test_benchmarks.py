@@ -72,7 +72,8 @@ def test_flops_per_piece_are_those_that_torch_counts():
     net, _ = model.build(Params(), training.Vocabulary(["O", "B-geo", "I-geo"], ["[PAD]", "[IGNORE]", "NN"]))
     ids = torch.full((2, 24), 2000)
     with FlopCounterMode(display=False) as counter:
-        model.loss(net(ids, torch.ones_like(ids), torch.zeros_like(ids)), torch.zeros_like(ids)).backward()
+        logits, _ = net(ids, torch.ones_like(ids), torch.zeros_like(ids), torch.zeros_like(ids))
+        model.loss(logits, torch.zeros_like(ids)).backward()
     assert training.flops_per_piece(net, 24) == pytest.approx(counter.get_total_flops() / ids.numel(), rel=0.01)
 
 
@@ -128,7 +129,8 @@ def test_each_lever_is_switched_off_by_one_parameter_from_what_is_on():
     for changes in levers.OFF.values():
         (name, value), = changes.items()
         assert getattr(on, name) != value == getattr(Params(**levers.COMMON | changes, run="x", data="y"), name)
-        assert name == "precision" or getattr(Params(), name) == getattr(on, name)  # on is the default
+        # On is the default, but for what the hardware decides, and for what may cost F1.
+        assert name in ("precision", "freeze_embeddings") or getattr(Params(), name) == getattr(on, name)
 
 
 # --- the whole, on a few sentences

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import BertTokenizer
 
+from nerlib import features
 from nerlib.corpus import Corpus
 from nerlib.dataset import LengthBatches, NERDatasetWithPOS, Vocabulary, batches_by_pieces, encode, windows
 
@@ -23,9 +24,10 @@ def corpus_of(*sentences):
     return Corpus(words, pos, tags, np.cumsum([0, *map(len, rows)]), "test", "0")
 
 
-def dataset_of(corpus, tokenizer, max_length=160, sentences=None, with_pos=True):
+def dataset_of(corpus, tokenizer, max_length=160, sentences=None, pos="corpus"):
     sentences = np.arange(len(corpus)) if sentences is None else np.array(sentences)
-    return NERDatasetWithPOS(corpus, sentences, Vocabulary.of(corpus, with_pos), tokenizer, max_length)
+    return NERDatasetWithPOS(corpus, sentences, Vocabulary.of(corpus, pos), tokenizer, max_length,
+                             features.given_pos(corpus, pos, 0))
 
 
 def random_corpus(seed, sentences=30, longest=40):
@@ -45,11 +47,11 @@ PLAIN = corpus_of("Ann/NNP/B-per plays/VBZ/O the/DT/O xylophone/NN/O", "Oslo/NNP
 
 
 def test_vocabulary_lists_labels_and_pos_in_alphabetical_order_after_pad_and_ignore():
-    vocabulary = Vocabulary.of(PLAIN, True)
+    vocabulary = Vocabulary.of(PLAIN, "corpus")
     assert vocabulary.labels == ["O", "B-geo", "I-geo", "B-per", "I-per"]
     assert vocabulary.pos[PAD_POS] == "[PAD]" and vocabulary.pos[IGNORE_POS] == "[IGNORE]"
     assert vocabulary.pos[2:] == ["DT", "NN", "NNP", "VBZ"]
-    assert Vocabulary.of(PLAIN, False).pos == []
+    assert Vocabulary.of(PLAIN, "none").pos == []
 
 
 # Alignment of words and pieces.
@@ -66,7 +68,7 @@ def test_alignment_by_hand(tokenizer):
 @pytest.mark.parametrize("seed", range(3))
 def test_alignment_is_the_tokenizers_own(tokenizer, seed):
     corpus = random_corpus(seed)
-    dataset, vocabulary = dataset_of(corpus, tokenizer, 512), Vocabulary.of(corpus, True)
+    dataset, vocabulary = dataset_of(corpus, tokenizer, 512), Vocabulary.of(corpus, "corpus")
     assert len(dataset) == len(corpus)
     for i, item in enumerate(dataset):
         expected = tokenizer(corpus.sentence(i), is_split_into_words=True)
@@ -98,9 +100,37 @@ def test_all_tensors_are_int64_and_of_one_length(tokenizer):
 def test_without_pos_no_pos_tag_is_given_away(tokenizer):
     plain = corpus_of("Ann/NNP/B-per plays/VBZ/O")
     for corpus in plain, Corpus(plain.words, None, plain.tags, plain.offsets, "test", "0"):
-        item = dataset_of(corpus, tokenizer, with_pos=False)[0]
+        item = dataset_of(corpus, tokenizer, pos="none")[0]
         assert set(item["pos_tags"].tolist()) <= {PAD_POS, IGNORE_POS}
         assert item["labels"].tolist() == [-100, 1, 0, -100]
+
+
+def test_shapes_stand_on_all_pieces_and_first_ones_differ(tokenizer):
+    item = dataset_of(PLAIN, tokenizer)[0]  # [CLS] Ann plays the x ##yl ##ophone [SEP]
+    lower, title = 0, 1
+    assert item["shapes"].tolist() == [0, 2 * title + 1, *[2 * lower + 1] * 3, *[2 * lower + 2] * 2, 0]
+
+
+@pytest.mark.parametrize("pos", ["predicted", "auxiliary"])
+def test_tags_to_predict_are_not_given_but_learnt_on_labelled_pieces(tokenizer, pos):
+    item = dataset_of(PLAIN, tokenizer, pos=pos)[0]
+    assert item["pos_tags"].tolist() == [PAD_POS, -1, -1, -1, -1, IGNORE_POS, IGNORE_POS, PAD_POS]
+    assert item["pos_labels"].tolist() == [-100, 4, 5, 2, 3, -100, -100, -100]
+    windows = list(dataset_of(random_corpus(4, sentences=3, longest=60), tokenizer, 24, pos=pos))
+    assert all(((item["pos_labels"] == -100) == (item["labels"] == -100)).all() for item in windows)
+
+
+@pytest.mark.parametrize("pos", ["none", "corpus", "constant", "shuffled"])
+def test_without_a_pos_head_there_are_no_tags_to_learn(tokenizer, pos):
+    item = dataset_of(PLAIN, tokenizer, pos=pos)[0]
+    assert set(item["pos_labels"].tolist()) == {-100} and -1 not in item["pos_tags"]
+
+
+def test_a_text_without_tags_can_be_read_by_a_model_that_predicts_them(tokenizer):
+    vocabulary = Vocabulary.of(PLAIN, "predicted")
+    bare = Corpus(PLAIN.words, None, PLAIN.tags, PLAIN.offsets, "test", "0")
+    item = NERDatasetWithPOS(bare, np.array([1]), vocabulary, tokenizer, 160, None)[0]
+    assert item["pos_tags"].tolist() == [PAD_POS, -1, PAD_POS] and set(item["pos_labels"].tolist()) == {-100}
 
 
 @pytest.mark.parametrize("sentence", [f"{NOTHING}/NN/O", f"Ann/NNP/B-per {NOTHING}/NN/O left/VBD/O"])
@@ -206,7 +236,7 @@ def test_windows_by_hand():
 @pytest.mark.parametrize("max_length", [16, 21, 40])
 def test_over_all_windows_each_word_is_labelled_once_and_in_order(tokenizer, max_length):
     corpus = random_corpus(1, sentences=10, longest=60)
-    dataset, vocabulary = dataset_of(corpus, tokenizer, max_length), Vocabulary.of(corpus, True)
+    dataset, vocabulary = dataset_of(corpus, tokenizer, max_length), Vocabulary.of(corpus, "corpus")
     labels, heads, pos = [], [], []
     for item in dataset:
         assert 3 <= len(item["input_ids"]) <= max_length
@@ -251,7 +281,8 @@ def short(tokenizer):
 def test_batches_are_padded_to_multiples_of_4_or_to_the_given_length(short, which, length, expected):
     items = [short[i] for i in which]
     batch = short.collate(items, length)
-    padding = {"input_ids": PAD, "attention_mask": 0, "labels": -100, "pos_tags": PAD_POS}
+    padding = {"input_ids": PAD, "attention_mask": 0, "labels": -100, "pos_tags": PAD_POS,
+               "pos_labels": -100, "shapes": 0}
     assert batch.keys() == padding.keys()
     for key, tensor in batch.items():
         assert tensor.shape == (len(which), expected) and tensor.dtype == torch.int64

@@ -86,11 +86,17 @@ def test_definitions_name_both_modes_and_the_installed_seqeval():
 
 def test_metrics_hold_both_parts_with_the_lookup_beside_them():
     rows = pd.concat([HAND.assign(part="validation"), RANDOM[0]], ignore_index=True)
+    rows = rows.assign(argmax="I-geo", pos="NN", pos_predicted=None)
     training = table(["Ada in Bern", "B-per O B-geo"])
     metrics = evaluation.metrics(rows, training, LABELS)
     assert metrics["tags"] == LABELS and metrics["types"] == ["geo", "org", "per"]
     assert metrics["definitions"] == evaluation.DEFINITIONS
     assert metrics["validation"] == evaluation.scores(HAND) and metrics["test"] == evaluation.scores(RANDOM[0])
+    assert metrics["illegal_tags"]["validation"] == {"argmax": HAND["sentence"].nunique(), "predicted": evaluation.illegal(
+        HAND, "predicted")}  # I-geo after I-geo is allowed
+    assert metrics["pos_accuracy"] == {}
+    rows["pos_predicted"] = np.where(rows["part"] == "test", "NN", "VB")
+    assert evaluation.metrics(rows, training, LABELS)["pos_accuracy"] == {"validation": 0, "test": 1}
     # The lookup finds Ada and Bern and, unlike the model, invents nothing.
     assert metrics["baseline"]["validation"]["default"]["micro avg"] == {
         "precision": 1, "recall": 2 / 3, "f1-score": pytest.approx(0.8), "support": 3}

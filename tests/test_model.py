@@ -14,6 +14,7 @@ from transformers import BertConfig, BertModel, DistilBertConfig
 
 from nerlib import model
 from nerlib.dataset import Vocabulary
+from nerlib.features import PREDICT_POS
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
 
@@ -40,9 +41,9 @@ def config(**changes):
     return BertConfig(**small | changes)
 
 
-def small_net(pos=5, pos_dim=0, seed=0):
+def small_net(pos=5, pos_dim=0, seed=0, **kinds):
     torch.manual_seed(seed)
-    net = BERTNERWithPOS(BertModel(config(), add_pooling_layer=False), len(LABELS), pos, pos_dim, 0.2).eval()
+    net = BERTNERWithPOS(BertModel(config(), add_pooling_layer=False), len(LABELS), pos, pos_dim, 0.2, **kinds).eval()
     for weight in net.parameters():  # biases and LayerNorms too, which begin at 0 and 1
         torch.nn.init.normal_(weight, std=0.3)
     return net
@@ -53,7 +54,14 @@ def small_batch(seed=0, rows=3, pieces=7):
     ids = torch.randint(1, 50, (rows, pieces), generator=random)
     mask = torch.ones_like(ids)
     mask[-1, 4:] = 0
-    return ids, mask, torch.randint(0, 5, (rows, pieces), generator=random)
+    pos_tags, shapes = (torch.randint(0, size, (rows, pieces), generator=random) for size in (5, 13))
+    return ids, mask, pos_tags, shapes
+
+
+def logits_of(net, *batch):
+    """What `net` says of the labels."""
+    logits, _ = net(*batch)
+    return logits
 
 
 @pytest.fixture(scope="module")
@@ -86,24 +94,25 @@ def test_module_tree_is_the_slides():
 def test_any_size_of_pos_embedding_works(pos_dim, width):
     net = small_net(pos_dim=pos_dim)
     assert net.pos_embedding.weight.shape == (5, width - 16) and net.classifier.in_features == width
-    assert net(*small_batch()).shape == (3, 7, len(LABELS))
+    assert logits_of(net, *small_batch()).shape == (3, 7, len(LABELS))
 
 
 def test_without_pos_there_is_no_pos_branch_and_pos_tags_are_not_read():
     net = small_net(pos=0, pos_dim=7)
-    ids, mask, pos = small_batch()
+    ids, mask, pos, shapes = small_batch()
     assert not any("pos_embedding" in name for name in net.state_dict()) and net.classifier.in_features == 16
-    assert torch.equal(net(ids, mask, pos), net(ids, mask, pos * 0 + 10**6))
+    assert torch.equal(logits_of(net, ids, mask, pos, shapes), logits_of(net, ids, mask, pos * 0 + 10**6, shapes))
 
 
 def test_with_pos_the_logits_depend_on_the_words_own_pos():
-    net, (ids, mask, pos) = small_net(), small_batch()
+    net, (ids, mask, pos, shapes) = small_net(), small_batch()
     other = pos.clone()
     other[0, 2] = (pos[0, 2] + 1) % 5
-    assert (net(ids, mask, pos) != net(ids, mask, other)).any(-1).nonzero().tolist() == [[0, 2]]
+    changed = logits_of(net, ids, mask, pos, shapes) != logits_of(net, ids, mask, other, shapes)
+    assert changed.any(-1).nonzero().tolist() == [[0, 2]]
 
 
-def bert_by_hand(state, ids, mask, heads=2):
+def bert_by_hand(state, ids, mask, added=0, heads=2):
     """Last hidden state of a BERT (Devlin et al. 2019), written out in torch operations."""
     def linear(x, name):
         return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
@@ -112,7 +121,7 @@ def bert_by_hand(state, ids, mask, heads=2):
         mean, variance = x.mean(-1, keepdim=True), x.var(-1, correction=0, keepdim=True)
         return (x - mean) / torch.sqrt(variance + 1e-12) * state[f"{name}.weight"] + state[f"{name}.bias"]
 
-    x = state["embeddings.word_embeddings.weight"][ids] + state["embeddings.token_type_embeddings.weight"][0]
+    x = state["embeddings.word_embeddings.weight"][ids] + added + state["embeddings.token_type_embeddings.weight"][0]
     x = norm(x + state["embeddings.position_embeddings.weight"][:ids.shape[1]], "embeddings.LayerNorm")
     for layer in (f"encoder.layer.{i}" for i in range(2)):
         query, key, value = (linear(x, f"{layer}.attention.self.{name}").unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -129,22 +138,74 @@ def bert_by_hand(state, ids, mask, heads=2):
 
 @pytest.mark.parametrize("pos, pos_dim", [(5, 0), (5, 3), (0, 0)])
 def test_forward_is_bert_pos_embedding_and_linear_layer_written_out(pos, pos_dim):
-    net, (ids, mask, pos_tags) = small_net(pos, pos_dim), small_batch()
+    net, (ids, mask, pos_tags, shapes) = small_net(pos, pos_dim), small_batch()
     state = net.state_dict()
     hidden = bert_by_hand({name.removeprefix("bert."): tensor for name, tensor in state.items()}, ids, mask)
     if pos:
         hidden = torch.cat([hidden, state["pos_embedding.weight"][pos_tags]], -1)
     expected = hidden @ state["classifier.weight"].T + state["classifier.bias"]
-    torch.testing.assert_close(net(ids, mask, pos_tags), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(logits_of(net, ids, mask, pos_tags, shapes), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_shapes_are_added_to_the_word_embeddings():
+    net, (ids, mask, pos_tags, shapes) = small_net(pos=0, word_shape=True), small_batch()
+    state = net.state_dict()
+    hidden = bert_by_hand({name.removeprefix("bert."): tensor for name, tensor in state.items()}, ids, mask,
+                          state["shape_embedding.weight"][shapes])
+    expected = hidden @ state["classifier.weight"].T + state["classifier.bias"]
+    torch.testing.assert_close(logits_of(net, ids, mask, pos_tags, shapes), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_shapes_begin_as_if_they_were_not_there():
+    plain, shaped = (model.build(Params(word_shape=word_shape), VOCABULARY)[0] for word_shape in (False, True))
+    ids = torch.tensor([[101, 2002, 2003, 102]])
+    batch = ids, ids * 0 + 1, ids * 0, torch.tensor([[0, 3, 12, 0]])
+    assert torch.equal(logits_of(plain, *batch), logits_of(shaped, *batch))
+    shaped.shape_embedding.weight.data[12] = 0.1
+    assert not torch.equal(logits_of(plain, *batch), logits_of(shaped, *batch))
+
+
+def test_a_model_that_predicts_tags_mixes_their_embeddings_by_their_probabilities():
+    net, (ids, mask, pos_tags, shapes) = small_net(pos_dim=3, pos_kind="predicted"), small_batch()
+    pos_tags[0, 2] = pos_tags[2, 1] = PREDICT_POS
+    logits, pos_logits = net(ids, mask, pos_tags, shapes)
+    state = net.state_dict()
+    hidden = bert_by_hand({name.removeprefix("bert."): tensor for name, tensor in state.items()}, ids, mask)
+    said = hidden @ state["pos_classifier.weight"].T + state["pos_classifier.bias"]
+    torch.testing.assert_close(pos_logits, said, atol=1e-4, rtol=1e-4)
+    embedded = state["pos_embedding.weight"][pos_tags.clamp(min=0)]
+    for row, piece in ((0, 2), (2, 1)):
+        shares = torch.exp(said[row, piece]) / torch.exp(said[row, piece]).sum()
+        embedded[row, piece] = sum(share * vector for share, vector in zip(shares, state["pos_embedding.weight"], strict=True))
+    expected = torch.cat([hidden, embedded], -1) @ state["classifier.weight"].T + state["classifier.bias"]
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_labels_loss_does_not_turn_predicted_tags_into_something_else():
+    net, (ids, mask, pos_tags, shapes) = small_net(pos_kind="predicted"), small_batch()
+    logits, pos_logits = net(ids, mask, pos_tags * 0 + PREDICT_POS, shapes)
+    model.loss(logits, pos_tags).backward(retain_graph=True)
+    assert net.pos_classifier.weight.grad is None and net.pos_embedding.weight.grad.abs().sum() > 0
+    model.loss(pos_logits, pos_tags).backward()
+    assert net.pos_classifier.weight.grad.abs().sum() > 0
+
+
+def test_an_auxiliary_head_feeds_nothing_back():
+    net, (ids, mask, pos_tags, shapes) = small_net(pos_kind="auxiliary"), small_batch()
+    assert net.classifier.in_features == 16 and net.pos_embedding is None
+    logits, pos_logits = net(ids, mask, pos_tags * 0 + PREDICT_POS, shapes)
+    assert pos_logits.shape == (3, 7, 5)
+    net.pos_classifier.weight.data += 1
+    assert torch.equal(logits_of(net, ids, mask, pos_tags, shapes), logits)
 
 
 def test_dropout_is_between_embeddings_and_classifier_and_off_in_eval_mode():
     net, batch = small_net(), small_batch()
-    assert torch.equal(net(*batch), net(*batch))
+    assert torch.equal(logits_of(net, *batch), logits_of(net, *batch))
     net.dropout.train()
-    assert not torch.equal(net(*batch), net(*batch))
+    assert not torch.equal(logits_of(net, *batch), logits_of(net, *batch))
     net.dropout.p = 1.0  # nothing but the bias is left
-    torch.testing.assert_close(net(*batch), net.classifier.bias.expand(3, 7, -1))
+    torch.testing.assert_close(logits_of(net, *batch), net.classifier.bias.expand(3, 7, -1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -180,10 +241,10 @@ def test_padding_does_not_change_the_logits_of_real_pieces(minilm):
     batch = tokenizer(texts, padding="max_length", max_length=48, return_tensors="pt")
     pos = torch.randint(0, 5, batch["input_ids"].shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        together = net(batch["input_ids"], batch["attention_mask"], pos)
+        together = logits_of(net, batch["input_ids"], batch["attention_mask"], pos, pos)
         for row, text in enumerate(texts):
             ids = tokenizer(text, return_tensors="pt")["input_ids"]
-            alone = net(ids, torch.ones_like(ids), pos[row:row + 1, :ids.shape[1]])
+            alone = logits_of(net, ids, torch.ones_like(ids), pos[row:row + 1, :ids.shape[1]], pos)
             torch.testing.assert_close(together[row, :ids.shape[1]], alone[0], atol=1e-5, rtol=1e-4)
 
 
@@ -206,9 +267,11 @@ def test_encoder_dropout_reaches_the_encoder(tiny):
     assert {bert.embeddings.dropout.p, layer.output.dropout.p, layer.attention.self.dropout.p} == {0.3}
 
 
-@pytest.mark.parametrize("vocabulary, pos_dim", [(VOCABULARY, 0), (VOCABULARY, 6), (Vocabulary(LABELS, []), 0)])
-def test_saved_model_loads_from_its_folder_alone(tiny, tmp_path, monkeypatch, vocabulary, pos_dim):
-    params = Params(encoder=str(tiny), pos_dim=pos_dim, max_length=32, encoder_dropout=0.1, dropout=0.4)
+@pytest.mark.parametrize("vocabulary, changes", [
+    (VOCABULARY, {}), (VOCABULARY, {"pos_dim": 6}), (Vocabulary(LABELS, []), {"pos": "none"}),
+    (VOCABULARY, {"pos": "predicted", "word_shape": True}), (VOCABULARY, {"pos": "auxiliary"})])
+def test_saved_model_loads_from_its_folder_alone(tiny, tmp_path, monkeypatch, vocabulary, changes):
+    params = Params(encoder=str(tiny), max_length=32, encoder_dropout=0.1, dropout=0.4, **changes)
     net, tokenizer = model.build(params, vocabulary)
     model.save(net, tokenizer, vocabulary, params, tmp_path / "model")
     shutil.move(tmp_path / "model", tmp_path / "elsewhere")
@@ -217,9 +280,9 @@ def test_saved_model_loads_from_its_folder_alone(tiny, tmp_path, monkeypatch, vo
     assert its_vocabulary == vocabulary and not loaded.training and loaded.dropout.p == 0.4
     batch = its_tokenizer(["Ada slept in Bern ."], return_tensors="pt")
     assert batch["input_ids"].tolist() == tokenizer(["Ada slept in Bern ."])["input_ids"]
-    pos = torch.zeros_like(batch["input_ids"])
+    ids, pos = batch["input_ids"], torch.full_like(batch["input_ids"], PREDICT_POS)
     with torch.inference_mode():
-        assert torch.equal(*(which(batch["input_ids"], batch["attention_mask"], pos) for which in (net, loaded)))
+        assert torch.equal(*(logits_of(which, ids, batch["attention_mask"], pos, ids * 0 + 3) for which in (net, loaded)))
     assert json.loads((tmp_path / "elsewhere/ner.json").read_text("utf-8"))["max_length"] == 32
 
 
@@ -229,7 +292,7 @@ def test_saved_minilm_gives_the_same_logits(minilm, tmp_path):
     loaded, _, _ = model.load(tmp_path)
     ids = tokenizer("The Halloran Institute in Bern closed on Monday .", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
-        assert torch.equal(*(which(ids, torch.ones_like(ids), torch.ones_like(ids)) for which in (net, loaded)))
+        assert torch.equal(*(logits_of(which, ids, ids * 0 + 1, ids * 0 + 1, ids * 0) for which in (net, loaded)))
 
 
 def test_tampered_minilm_is_refused(tmp_path, monkeypatch):

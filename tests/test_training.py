@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from transformers import BertConfig, BertModel
 
-from nerlib import dataset, model, runs, training
+from nerlib import dataset, decoding, features, model, prediction, runs, training
 from nerlib.params import Params
 from nerlib.split import load
 
@@ -120,9 +121,11 @@ def scores_by_hand(saved, words, pos):
     heads = [i for i, word in enumerate(of) if word is not None and word != of[i - 1]]
     pos_tags = torch.tensor([[0 if word is None else 1 for word in of]])
     if vocabulary.pos:
-        pos_tags[0, heads] = torch.tensor([vocabulary.pos.index(tag) for tag in pos])
+        pos_tags[0, heads] = torch.tensor([vocabulary.pos.index(tag) if tag in vocabulary.pos else -1 for tag in pos])
+    of_word = features.shapes(np.array(words, object))
+    shapes = torch.tensor([[0 if word is None else 2 * of_word[word] + 2 - (i in heads) for i, word in enumerate(of)]])
     with torch.inference_mode():
-        logits = net(encoded["input_ids"], encoded["attention_mask"], pos_tags)
+        logits, _ = net(encoded["input_ids"], encoded["attention_mask"], pos_tags, shapes)
     return torch.log_softmax(logits[0, heads], -1).numpy()
 
 
@@ -130,7 +133,7 @@ def assert_scores_are_the_saved_models(folder, sentences):
     predictions, scores = pd.read_parquet(folder / "predictions.parquet"), np.load(folder / "scores.npy")
     saved = model.load(folder / "model")
     for _, rows in list(predictions.groupby(["part", "sentence"]))[:sentences]:
-        expected = scores_by_hand(saved, rows["word"], rows["pos"])
+        expected = scores_by_hand(saved, rows["word"], rows["pos_used"].where(rows["pos_predicted"].isna()))
         np.testing.assert_allclose(scores[rows.index], expected, atol=2e-4)
 
 
@@ -154,12 +157,13 @@ def test_training_beats_a_model_that_finds_nothing(minilm):
 def test_predictions_hold_every_word_of_validation_and_test_once_and_in_order(minilm):
     params, data, split, result, folder, _ = minilm
     rows = result.predictions
-    assert rows.columns.tolist() == ["part", "sentence", "position", "word", "pos", "pos_used", "gold", "predicted", "argmax",
-                                     "confidence", "loss"]
+    assert rows.columns.tolist() == ["part", "sentence", "position", "word", "pos", "pos_used", "pos_predicted", "gold",
+                                     "predicted", "argmax", "confidence", "loss"]
     expected = [(part, index, position, data.words[row], data.pos[row], data.pos[row], data.tags[row])
                 for part, sentences in (("validation", split.validation), ("test", split.test)) for index in sentences
                 for position, row in enumerate(range(data.offsets[index], data.offsets[index + 1]))]
-    assert list(rows.iloc[:, :7].itertuples(index=False, name=None)) == expected
+    assert list(rows.drop(columns="pos_predicted").iloc[:, :7].itertuples(index=False, name=None)) == expected
+    assert rows["pos_predicted"].isna().all()
     assert {str(rows[name].dtype) for name in ("part", "word", "pos", "pos_used", "gold", "predicted", "argmax")} == {"str"}
     assert {str(rows[name].dtype) for name in ("sentence", "position")} == {"int32"}
     assert result.scores.dtype == rows["confidence"].dtype == rows["loss"].dtype == np.float32
@@ -185,7 +189,8 @@ def test_table_takes_confidence_from_the_prediction_and_loss_from_gold(minilm):
     sentence = split.test[:1]
     words = data.lengths[sentence[0]]
     scores = np.log(np.tile(np.linspace(0.02, 0.12, len(data.labels)), (words, 1))).astype(np.float32)
-    rows = training.table(data, sentence, "test", np.full(words, 2), scores, vocabulary)
+    predicted = prediction.Prediction(np.full(words, 2), scores, None, False)
+    rows = prediction.table(data, sentence, "test", predicted, vocabulary, None)
     assert set(rows["predicted"]) == {data.labels[2]} and set(rows["argmax"]) == {data.labels[-1]}
     np.testing.assert_allclose(rows["confidence"], 0.04, rtol=1e-5)
     np.testing.assert_allclose(rows["loss"], -np.log([0.02 + 0.01 * data.labels.index(tag) for tag in rows["gold"]]), rtol=1e-5)
@@ -199,12 +204,12 @@ def test_scores_are_those_of_the_saved_model_sentence_by_sentence(minilm):
 def test_prediction_with_short_windows_changes_long_sentences_only(minilm):
     params, data, split, result, folder, _ = minilm
     net, tokenizer, vocabulary = model.load(folder / "model")
-    short = dataset.NERDatasetWithPOS(data, split.test, vocabulary, tokenizer, 24)
-    predicted, scores = training.predict(net, short, params)
+    short = dataset.NERDatasetWithPOS(data, split.test, vocabulary, tokenizer, 24, data.pos)
+    scores = prediction.predict(net, short, params).scores
     whole = result.scores[(result.predictions["part"] == "test").to_numpy()]
     pieces = np.array([len(tokenizer(data.sentence(index), is_split_into_words=True)["input_ids"]) for index in split.test])
     fits = np.repeat(pieces <= 24, data.lengths[split.test])
-    assert scores.shape == whole.shape and len(predicted) == len(scores) and 0 < fits.mean() < 1
+    assert scores.shape == whole.shape and 0 < fits.mean() < 1
     np.testing.assert_allclose(scores[fits], whole[fits], atol=2e-4)
     assert np.abs(scores[~fits] - whole[~fits]).max() > 0.01
 
@@ -395,9 +400,66 @@ def test_max_length_changes_no_word_of_the_tables(train, tmp_path):
 def test_training_without_pos_keeps_the_corpus_pos_but_uses_none(train, tmp_path):
     *_, result = train(tmp_path, pos="none")
     rows = pd.read_parquet(tmp_path / "predictions.parquet")
-    assert rows["pos_used"].isna().all() and rows["pos"].notna().all()
+    assert rows["pos_used"].isna().all() and rows["pos"].notna().all() and rows["pos_predicted"].isna().all()
     assert not any("pos" in name for name in load_file(tmp_path / "model/model.safetensors") if not name.startswith("bert."))
     assert_scores_are_the_saved_models(tmp_path, 4)
+
+
+@pytest.mark.parametrize("pos", ["constant", "shuffled"])
+def test_controls_are_given_other_tags_and_say_which(train, tmp_path, pos):
+    params, data, split, result = train(tmp_path, pos=pos)
+    rows = result.predictions
+    given = features.given_pos(data, pos, params.seed)
+    assert rows["pos_used"].tolist() == given[data.rows(np.append(split.validation, split.test))].tolist()
+    assert (rows["pos"] != rows["pos_used"]).mean() > 0.3 and (rows["pos"].array == data.table().loc[
+        data.rows(np.append(split.validation, split.test)), "pos"].array).all()
+    assert_scores_are_the_saved_models(tmp_path, 4)
+
+
+@pytest.mark.parametrize("pos", ["predicted", "auxiliary"])
+def test_a_pos_head_learns_tags_and_never_reads_those_of_validation_and_test(train, tmp_path, monkeypatch, pos):
+    params, data, split, result = train(tmp_path / "first", pos=pos, word_shape=True, epochs=4, max_sentences=200)
+    rows = result.predictions
+    most_frequent = (rows["pos"] == rows["pos"].mode()[0]).mean()
+    assert (rows["pos_predicted"] == rows["pos"]).mean() > most_frequent + 0.2
+    assert rows["pos_used"].isna().all() if pos == "auxiliary" else (rows["pos_used"] == rows["pos_predicted"]).all()
+    assert_scores_are_the_saved_models(tmp_path / "first", 4)
+
+    other = data.pos.copy()
+    hidden = data.rows(np.append(split.validation, split.test))
+    other[hidden] = np.random.default_rng(0).permutation(other[hidden])
+    again = training.train(params, replace(data, pos=other), split, tmp_path / "second")
+    assert (again.predictions["pos"] != rows["pos"]).mean() > 0.5
+    assert np.array_equal(again.scores, result.scores)
+
+
+def test_given_tags_of_the_test_part_are_read_where_they_are_the_corpus(train, tmp_path):
+    params, data, split, result = train(tmp_path / "first")
+    other = data.pos.copy()
+    other[data.rows(split.test)] = data.pos[0]
+    again = training.train(params, replace(data, pos=other), split, tmp_path / "second")
+    assert not np.array_equal(again.scores, result.scores)  # else the test above would show nothing
+
+
+def test_viterbi_decodes_the_scores_and_keeps_the_argmax_beside(train, tmp_path):
+    _, data, split, result = train(tmp_path, decoder="viterbi", max_sentences=300, epochs=4)
+    rows, labels = result.predictions, np.array(result.record["labels"], object)
+    starts = np.flatnonzero(rows["position"] == 0)
+    assert rows["predicted"].tolist() == labels[decoding.viterbi(result.scores, np.append(starts, len(rows)), labels)].tolist()
+    assert rows["argmax"].tolist() == labels[result.scores.argmax(1)].tolist() != rows["predicted"].tolist()
+    confidence = np.exp(result.scores[np.arange(len(rows)), [list(labels).index(tag) for tag in rows["predicted"]]])
+    np.testing.assert_allclose(rows["confidence"], confidence, rtol=1e-5)
+
+
+def test_pretrained_pos_embeddings_are_where_the_training_begins(train, tmp_path, monkeypatch):
+    began = []
+    fit = training.fit
+    monkeypatch.setattr(training, "fit", lambda net, *rest: began.append(net.pos_embedding.weight.detach().clone()) or
+                        fit(net, *rest))
+    params, data, split, _ = train(tmp_path, pos_init="pretrained", pos_dim=7)
+    vocabulary = dataset.Vocabulary.of(data, "corpus").pos
+    expected = features.pretrained_pos(data, split.training, vocabulary, 7, params.seed)
+    np.testing.assert_array_equal(began[0].cpu().numpy(), expected)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -408,8 +470,8 @@ def test_precision_is_recorded_and_weights_and_scores_stay_float32(train, tmp_pa
     if precision == "bf16":
         net, tokenizer, vocabulary = model.load(tmp_path / "model")
         params, data, split, _ = train(tmp_path, precision=precision, padding="max_length", max_length=48)
-        windows = dataset.NERDatasetWithPOS(data, split.test, vocabulary, tokenizer, 48)
-        exact = training.predict(net, windows, params.model_copy(update={"precision": "fp32"}))[1]
+        windows = dataset.NERDatasetWithPOS(data, split.test, vocabulary, tokenizer, 48, data.pos)
+        exact = prediction.predict(net, windows, params.model_copy(update={"precision": "fp32"})).scores
         difference = np.abs(result.scores[-len(exact):] - exact)
         assert 1e-4 < difference.max() < 0.5  # rounded, not wrong
 
@@ -477,7 +539,8 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
     base = Params(encoder=str(mine))
     trains = {
         "entity_types": "all", "encoder": str(other), "max_length": 159, "padding": "max_length", "pos": "none",
-        "pos_dim": 7, "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
+        "pos_dim": 7, "pos_init": "pretrained", "word_shape": True, "decoder": "viterbi",
+        "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
         "head_learning_rate": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0, "max_grad_norm": 0.0, "seed": 1,
         "encoder_revision": "v2", "score_test": False,
         "freeze_embeddings": True, "similar_lengths": False,
