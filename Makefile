@@ -4,7 +4,7 @@ BIN := .venv/bin
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
 
-.PHONY: quickstart gmb test test-all lab bench help
+.PHONY: quickstart gmb test test-all lab bench sweep help
 .DEFAULT_GOAL := help
 
 quickstart: .venv/installed ## the whole suite on the built-in sample corpus: reports/quickstart/index.html
@@ -27,6 +27,11 @@ lab: .venv/installed ## JupyterLab on the notebooks
 bench: .venv/installed-bench ## speed beside the usual tools', half an hour on a quiet machine: reports/results/benchmarks.json
 	$(BIN)/python -m benchmarks "$(or $(DATA),data/ner_dataset.csv.zip)"
 
+sweep: .venv/installed-sweep ## many runs and their comparison: SWEEP=params/sweeps/NAME.yaml; killed, it goes on where it was
+	@test -n "$(SWEEP)" || { echo "name a sweep: make sweep SWEEP=params/sweeps/pos-shape.yaml"; exit 1; }
+	PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --rerun-incomplete --nolock --keep-going \
+	  --config sweep="$(SWEEP)" $(if $(DATA),data="$(abspath $(DATA))")
+
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -46,7 +51,11 @@ help: ## this list
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install -q -e ".[test,bench]"
+	$(BIN)/pip install -q -e ".[test,bench,sweep]"
+	@touch $@
+
+.venv/installed-sweep: .venv/installed
+	$(BIN)/pip install -q -e ".[sweep]"
 	@touch $@
 
 .venv/installed-bench: .venv/installed

@@ -133,6 +133,16 @@ class Params(BaseModel):
         return {name: value for name, value in self if value != type(self).model_fields[name].default}
 
 
+class Comparison(Params):
+    """The parameters of notebook 05; those of Params are accepted, so that a file may serve all, and not read."""
+
+    run: str = Field("comparison", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+                     description="name of this comparison: its results stand in reports/<run>/; not 'results'")
+    runs: str = Field("", description="finished runs: names or patterns with *, separated by spaces")
+    baseline: str = Field("", description="the configuration that the others are compared with; '': the first by name")
+    comparisons: str = Field("", description="pairs to test, 'a:b c@viterbi:c@argmax'; '': each against the baseline")
+
+
 def _assigned(source: str) -> Iterable[str]:
     """The names that a cell assigns, with or without annotation."""
     for node in ast.parse(source).body:

@@ -145,6 +145,45 @@ def f1_by_type(reports: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
     return figure, f"{title}. " + "; ".join(said)
 
 
+def forest(verdicts: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
+    """Differences of F1 with both 95 % intervals, a row a comparison; the margin of equivalence is shaded.
+
+    `verdicts`: comparison → its row, as statistics.family gives it."""
+    figure, axes = _axes(1.6 + 0.5 * len(verdicts), title, "difference of micro F1", "comparison")
+    margin, said = next(iter(verdicts.values()))["margin"], []
+    axes.axvspan(-margin, margin, color="#eeeeee", zorder=0)
+    axes.axvline(0, color="black", linewidth=0.8)
+    for row, (name, verdict) in enumerate(verdicts.items()):
+        for kind, colour, marker, shift in (("t_interval", BLUE, "o", -0.13), ("bootstrap_interval", ORANGE, "s", 0.13)):
+            low, high = verdict[kind]
+            label = {"t_interval": "t interval over seeds", "bootstrap_interval": "bootstrap over sentences"}[kind]
+            axes.plot([low, high], [row + shift] * 2, color=colour, linewidth=2, label=label if row == 0 else None)
+            axes.plot(verdict["difference"], row + shift, marker, color=colour, markersize=6)
+        axes.annotate(verdict["verdict"], (1.01, row), xycoords=("axes fraction", "data"), va="center")
+        spans = ["{:+.4f} to {:+.4f}".format(*verdict[kind]) for kind in ("t_interval", "bootstrap_interval")]
+        said.append(f"{name} {verdict['difference']:+.4f}, t {spans[0]}, bootstrap {spans[1]}: {verdict['verdict']}")
+    axes.set_yticks(range(len(verdicts)), list(verdicts))
+    axes.invert_yaxis()
+    figure.legend(frameon=False, ncols=2, loc="outside lower center")
+    return figure, f"{title}, with 95 % intervals; equivalence margin ±{margin}. " + "; ".join(said)
+
+
+def differences(table: pd.DataFrame, title: str, x: str) -> Picture:
+    """Mean differences of F1: a row a comparison, a marker a slice (column of `table`)."""
+    figure, axes = _axes(1.6 + 0.42 * len(table), title, "difference of F1 (mean over seeds)", "comparison")
+    shapes = "os^DvP*X"
+    for column, colour, marker in zip(table.columns, colours(table.columns), shapes, strict=False):
+        axes.plot(table[column], range(len(table)), marker, color=colour, markersize=8, label=column)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.locator_params(axis="x", nbins=6)
+    axes.set_yticks(range(len(table)), list(table.index))
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#dddddd")
+    axes.legend(frameon=False, title=x, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure, f"{title}. " + "; ".join(
+        f"{name}: " + ", ".join(f"{column} {value:+.3f}" for column, value in row.items()) for name, row in table.iterrows())
+
+
 def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
     """Errors by kind, stacked, for each entity type (of the gold mention; for spurious ones, of the predicted)."""
     kinds = [kind for kind in KINDS if kind != "correct"]

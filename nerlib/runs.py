@@ -1,12 +1,14 @@
 """A run's folder: where it stands, what made it, which of its stages are complete."""
 
+import fcntl
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,6 +23,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"01_eda": "The corpus", "02_preprocessing": "What the model sees", "03_training": "Training and scores",
           "04_error_analysis": "The errors"}
+COMPARISON = "05_comparison"  # not a stage of a run: it reads many
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "seqeval", "papermill", "matplotlib")
 
 
@@ -44,12 +47,12 @@ def read_json(path: Path) -> Any:
 
 def mark(run: str, notebook: str, status: str, error: str | None = None) -> dict[str, Any]:
     """Write and return a notebook's own record, reports/<run>/stages/NN.json: begun by its first cell ("running"),
-    closed by its last ("complete"), or by the runner ("failed", with the error). `notebook` is a key of STAGES."""
+    closed by its last ("complete"), or by the runner ("failed", with the error). `notebook`: of STAGES, or COMPARISON."""
     path, moment = folder(run) / "stages" / f"{notebook[:2]}.json", datetime.now(UTC)
     begun = read_json(path)["started"] if status != "running" and path.is_file() else moment.isoformat(timespec="seconds")
     seconds = None if status == "running" else round((moment - datetime.fromisoformat(begun)).total_seconds(), 1)
-    record = {"notebook": notebook, "title": STAGES[notebook], "status": status, "started": begun, "seconds": seconds,
-              "error": error, "git": git_state()}
+    record = {"notebook": notebook, "title": STAGES.get(notebook, "Comparison"), "status": status, "started": begun,
+              "seconds": seconds, "error": error, "git": git_state()}
     write_json(path, record)
     return record
 
@@ -64,6 +67,21 @@ def folder(run: str) -> Path:
     path = ROOT / "reports" / run
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@contextmanager
+def locked(run: str) -> Iterator[int]:
+    """Hold the lock of a run's folder, waiting for whoever holds it; yields its file descriptor.
+
+    The lock ends with the last process that has the descriptor, so a child that outlives its killed parent keeps it.
+    """
+    with (folder(run) / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"reports/{run}: another process is at work here; waiting until it has finished", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()
 
 
 def git_state() -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Split:
     validation: np.ndarray
     test: np.ndarray
     fingerprint: str  # sha256 over the corpus's sha256 and the test indices: equal means comparable
+    validation_fingerprint: str  # the same of the validation indices
     training_fingerprint: str  # the same for training and validation
     kind: str = "random"
     notes: tuple[str, ...] = ()
@@ -97,8 +98,8 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
         text = "|".join([corpus.sha256, *(",".join(map(str, part)) for part in parts)])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    return Split(new_training, new_validation, test, fingerprint(test), fingerprint(new_training, new_validation),
-                 "official" if "test" in given else params.split, tuple(notes))
+    return Split(new_training, new_validation, test, fingerprint(test), fingerprint(new_validation),
+                 fingerprint(new_training, new_validation), "official" if "test" in given else params.split, tuple(notes))
 
 
 def _away_from(sentences: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -176,7 +176,8 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
         "run": params.run, "parameters": params.model_dump(), "changed": params.changed(), **record.pop("made"),
         "corpus": {"source": data.source, "sha256": data.sha256, "sentences": len(data), "words": len(data.words),
                    "notes": data.notes},
-        "split": {"kind": split.kind, "fingerprint": split.fingerprint, "training_fingerprint": split.training_fingerprint,
+        "split": {"kind": split.kind, "fingerprint": split.fingerprint, "validation_fingerprint": split.validation_fingerprint,
+                  "training_fingerprint": split.training_fingerprint,
                   "notes": split.notes, **{part: len(index) for part, index in split.parts().items()}},
         "encoder": {"name": params.encoder, "sha256": model.encoder_path(params)[1]}, "training": record}
 

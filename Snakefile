@@ -1,0 +1,46 @@
+# Many runs of one sweep: snakemake --config sweep=params/sweeps/pos-shape.yaml [data=PATH] --cores 2
+# Killed and started again, it finishes what is missing; on a cluster, add Snakemake's executor plug-in and profile.
+import re
+import shlex
+
+from nerlib.sweep import Sweep
+
+if "sweep" not in config:
+    raise ValueError("name the sweep: snakemake --config sweep=params/sweeps/NAME.yaml, or make sweep SWEEP=…")
+sweep = Sweep.load(config["sweep"])
+
+
+wildcard_constraints:
+    run="|".join(map(re.escape, sweep.runs())),
+
+
+rule all:
+    input:
+        f"reports/{sweep.name}/comparison.json",
+
+
+# One training. A single thread each, as many at once as there are cores, does more work than all cores on one after the other.
+# Its record alone is declared as output: Snakemake removes what a killed job declared, and the rest is what it goes on from.
+rule run:
+    output:
+        "reports/{run}/run.json",
+    params:
+        arguments=lambda wildcards: shlex.join(sweep.arguments(wildcards.run, config.get("data", ""))),
+    threads: int(config.get("threads", 1))
+    log:
+        "reports/{run}/log.txt",
+    shell:
+        "OMP_NUM_THREADS={threads} python -m nerlib {params.arguments} > {log} 2>&1"
+
+
+rule compare:
+    input:
+        expand("reports/{run}/run.json", run=sweep.runs()),
+    output:
+        f"reports/{sweep.name}/comparison.json",
+    params:
+        arguments=shlex.join(sweep.comparison()),
+    log:
+        f"reports/{sweep.name}/log.txt",
+    shell:
+        "python -m nerlib {params.arguments} > {log} 2>&1"

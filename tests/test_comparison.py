@@ -1,0 +1,217 @@
+"""Comparisons of finished runs: real ones of a tiny encoder, through the functions and through notebook 05."""
+
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from bs4 import BeautifulSoup
+from PIL import Image
+from seqeval.metrics import f1_score
+from transformers import BertConfig, BertModel
+
+from nerlib import comparison, evaluation, runs, statistics, training
+from nerlib.comparison import Comparison
+from nerlib.params import Params
+from nerlib.split import load
+
+CELLS = {"none": {"pos": "none"}, "corpus": {}, "shape": {"word_shape": True, "pos": "none"}}
+SEEDS = (1, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, tokenizer):
+    """A small untrained BERT in a folder."""
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=64, max_position_embeddings=256)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finish(tiny):
+    """Finish a run as notebook 03 does; all names begin with `prefix`, and nothing is left behind."""
+    prefix = f"test-{uuid.uuid4().hex[:8]}"
+
+    def finish(name, **changes):
+        few = {"encoder": str(tiny), "max_sentences": 300, "epochs": 4, "batch_size": 16, "precision": "fp32",
+               "learning_rate": 5e-3, "head_learning_rate": 1e-2, "run": f"{prefix}-{name}"}
+        params = Params(**few | changes)
+        data, split = load(params, runs.ROOT)
+        folder = runs.folder(params.run)
+        result = training.train(params, data, split, folder)
+        metrics = evaluation.metrics(result.predictions, pd.read_parquet(folder / "training.parquet"), result.record["labels"])
+        runs.write_json(folder / "metrics.json", metrics)
+        runs.write_json(folder / "run.json", training.describe(params, data, split, result))
+        return folder
+    finish.prefix = prefix
+    yield finish
+    for folder in (runs.ROOT / "reports").glob(f"{prefix}-*"):
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def nine(finish):
+    """Three configurations with three seeds each; the pattern that finds them."""
+    for (cell, changes), seed in itertools.product(CELLS.items(), SEEDS):
+        finish(f"nine-{cell}-{seed}", seed=seed, score_test=False, **changes)
+    return f"{finish.prefix}-nine-*"
+
+
+def seqeval_f1(folder, part, column="predicted"):
+    rows = pd.read_parquet(folder / "predictions.parquet").query("part == @part")
+    return f1_score(*([group[name].tolist() for _, group in rows.groupby("sentence")] for name in ("gold", column)))
+
+
+# --- which runs are one configuration, and which may be compared
+
+def test_runs_are_grouped_by_name_without_seed_and_prefix(nine, finish):
+    found = Comparison.of(nine)
+    assert {name: sorted(seeds) for name, seeds in found.configurations.items()} == {cell: [1, 2, 3] for cell in CELLS}
+    assert found.prefix == f"{finish.prefix}-nine-" and found.part == "validation"
+    assert found.seeds(f"{found.prefix}none@viterbi") == found.seeds("none") == found.configurations["none"]
+
+
+def test_a_single_configuration_keeps_its_name(nine, finish):
+    assert list(Comparison.of(f"{finish.prefix}-nine-none-*").configurations) == [f"{finish.prefix}-nine-none"]
+
+
+@pytest.mark.parametrize("names, message", [
+    ("no-such-run", "no finished run is called 'no-such-run'"), ("{}-nine-none-1", "1 finished run"), ("", "0 finished run")])
+def test_too_few_runs_are_refused(nine, finish, names, message):
+    with pytest.raises((FileNotFoundError, ValueError), match=re.escape(message)):
+        Comparison.of(names.format(finish.prefix))
+
+
+def test_runs_on_other_sentences_are_refused_and_named(nine, finish):
+    finish("other-1", seed=1, split_seed=7, score_test=False)
+    with pytest.raises(ValueError, match=rf"not scored on the same validation sentences.*leave out {finish.prefix}-other-1$"):
+        Comparison.of(f"{nine} {finish.prefix}-other-1")
+
+
+def test_other_training_sentences_are_allowed_and_lettered(finish):
+    finish("part-a-1", seed=1)
+    finish("part-b-1", seed=1, validation_size=0.3)
+    found = Comparison.of(f"{finish.prefix}-part-*")
+    assert found.part == "test"  # validation parts differ, test parts do not
+    assert sorted(found.settings()["training part"]) == ["A", "B"] and found.settings().loc["a", "validation_size"] == 0.1
+
+
+def test_a_configuration_is_one_in_all_but_the_seed(finish):
+    finish("mixed-1", seed=1, score_test=False)
+    finish("mixed-2", seed=2, score_test=False, dropout=0.3)
+    with pytest.raises(ValueError, match=r"mixed' differ in more than the seed \(dropout\)"):
+        Comparison.of(f"{finish.prefix}-mixed-*")
+
+
+def test_runs_of_other_types_are_scored_on_the_shared_ones(finish):
+    folders = [finish("types-five-1", seed=1), finish("types-two-1", seed=1, entity_types="geo per")]
+    found = Comparison.of(f"{finish.prefix}-types-*")
+    assert found.types == ["geo", "per"] and found.part == "test"
+    rows = pd.read_parquet(folders[0] / "predictions.parquet").query("part == 'test'")
+    kept = {name: [[tag if tag[2:] in ("geo", "per") else "O" for tag in group[name]] for _, group in rows.groupby("sentence")]
+            for name in ("gold", "predicted")}
+    assert found.f1("five")[1] == pytest.approx(f1_score(kept["gold"], kept["predicted"]))
+    assert found.f1("two")[1] == pytest.approx(seqeval_f1(folders[1], "test"))
+
+
+# --- scores and tests
+
+def test_scores_are_seqevals_seed_by_seed(nine, finish):
+    found = Comparison.of(nine)
+    for cell in CELLS:
+        folders = {seed: runs.ROOT / "reports" / f"{finish.prefix}-nine-{cell}-{seed}" for seed in SEEDS}
+        expected = {seed: seqeval_f1(folder, "validation") for seed, folder in folders.items()}
+        assert found.f1(cell) == pytest.approx(expected)
+        row = found.scores().loc[cell]
+        assert row["mean"] == pytest.approx(np.mean(list(expected.values()))) and row["seeds"] == 3
+        assert row["one run low"] <= expected[1] <= row["one run high"]
+
+
+def test_another_decoder_needs_no_other_run(nine):
+    found = Comparison.of(nine)
+    illegal = 0
+    for seed, run in found.seeds("corpus").items():
+        table = found.table(run, "viterbi")
+        illegal += evaluation.illegal(table, "argmax")
+        assert evaluation.illegal(table, "predicted") == 0
+        assert found.f1("corpus@argmax")[seed] == found.f1("corpus")[seed]  # as trained
+    assert illegal > 0
+    with pytest.raises(ValueError, match="no configuration 'corpus@beam'"):
+        found.f1("corpus@beam")
+
+
+def test_verdicts_are_those_of_the_statistics(nine):
+    found = Comparison.of(nine)
+    verdicts = found.tested([("corpus", "none"), ("corpus@viterbi", "corpus@argmax")])
+    assert list(verdicts) == ["corpus - none", "corpus: viterbi - argmax"]
+    row, f1 = verdicts["corpus - none"], {name: found.f1(name) for name in ("corpus", "none")}
+    assert row["differences"] == pytest.approx([f1["corpus"][seed] - f1["none"][seed] for seed in SEEDS])
+    assert row["verdict"] in ("difference", "no difference", "undecided")
+
+
+def test_slices_add_up_to_the_whole(nine):
+    found = Comparison.of(nine)
+    whole = found.counts("corpus", 1)[0].sum((0, 1))
+    for by in ("novelty", "length"):
+        assert (found.counts("corpus", 1, by)[0].sum((0, 1)) == whole).all()
+    where = found.where([("corpus", "none")], "type")
+    geo = [np.mean([statistics.f1(found.counts(name, seed)[0].sum(0)[0]) for seed in SEEDS]) for name in ("corpus", "none")]
+    assert where.loc["corpus - none", "geo"] == pytest.approx(geo[0] - geo[1])
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("", [("b", "a"), ("c", "a")]), ("c:b", [("c", "b")]), ("b:a  c@viterbi:c", [("b", "a"), ("c@viterbi", "c")])])
+def test_pairs(text, expected):
+    assert comparison.pairs_of(text, "a", ["a", "b", "c"]) == expected
+
+
+def test_a_pair_of_one_is_refused():
+    with pytest.raises(ValueError, match="'a' is no pair"):
+        comparison.pairs_of("a:b a", "a", ["a", "b"])
+
+
+# --- notebook 05
+
+@pytest.fixture(scope="module")
+def compared(nine, finish):
+    """Notebook 05 on the nine runs, through the runner."""
+    name = f"{finish.prefix}-comparison"
+    given = {"run": name, "runs": nine, "baseline": "none",
+             "comparisons": "corpus:none shape:none corpus@viterbi:corpus@argmax"}
+    done = subprocess.run([sys.executable, "-m", "nerlib", *(word for pair in given.items() for word in ("-p", *pair)),
+                           "--only", "05"], cwd=runs.ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return runs.ROOT / "reports" / name
+
+
+@pytest.mark.slow
+def test_notebook_05_keeps_what_it_found(compared, nine):
+    kept, found = json.loads((compared / "comparison.json").read_text("utf-8")), Comparison.of(nine)
+    assert kept["part"] == "validation" and list(kept["comparisons"]) == [
+        "corpus - none", "shape - none", "corpus: viterbi - argmax"]
+    assert kept["f1"] == {name: {str(seed): value for seed, value in found.f1(name).items()} for name in CELLS}
+    assert runs.read_json(compared / "stages/05.json")["status"] == "complete"
+
+
+@pytest.mark.slow
+def test_page_05_shows_tables_figures_with_alt_texts_methods_and_latex(compared):
+    page = BeautifulSoup((compared / "05_comparison.html").read_text("utf-8"), "html.parser")
+    alts = {Image.open(path).text["Description"] for path in (compared / "figures").glob("*.png")}
+    assert {image["alt"] for image in page("img")} == alts and len(alts) == 4
+    text = " ".join(page.get_text().split())
+    assert r"\begin{tabular}" in text and "We fine-tuned" in text and "Holm" in text
+    outputs = [output for cell in nbformat.read(compared / "05_comparison.ipynb", 4).cells if cell.cell_type == "code"
+               for output in cell.outputs]
+    assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []

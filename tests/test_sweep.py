@@ -1,0 +1,113 @@
+"""Sweeps: their files, and Snakemake itself, killed in the middle and started again."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nerlib import runs
+from nerlib.params import Params
+from nerlib.sweep import Sweep
+
+FEW = {"name": "few", "question": "which?", "common": {"epochs": 1, "max_sentences": 150}, "seeds": [1, 2],
+       "grid": {"pos": ["none", "corpus"], "word_shape": [False, True]}, "cell": "{pos}-{word_shape}"}
+
+
+def write(folder, **changes):
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(FEW | changes), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("file", sorted((runs.ROOT / "params/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_committed_sweeps_load_and_are_named_like_their_files(file):
+    sweep = Sweep.load(file)
+    assert sweep.name == file.stem and len(sweep.runs()) == len(sweep.configurations()) * len(sweep.seeds)
+    assert all(not values.get("score_test", True) for values in sweep.runs().values())  # choosing reads no test part
+
+
+def test_grid_makes_each_combination_with_each_seed(tmp_path):
+    sweep = Sweep.load(write(tmp_path, cells={"wide": {"pos_dim": 9}}))
+    assert list(sweep.configurations()) == ["wide", "none-false", "none-true", "corpus-false", "corpus-true"]
+    assert len(sweep.runs()) == 10
+    assert sweep.runs()["few-none-true-2"] == {
+        "epochs": 1, "max_sentences": 150, "pos": "none", "word_shape": True, "run": "few-none-true-2", "seed": 2}
+
+
+def test_arguments_give_the_runner_the_parameters_of_the_run(tmp_path):
+    layer = tmp_path / "layer.yaml"
+    layer.write_text("epochs: 5\ndropout: 0.5\n")
+    sweep = Sweep.load(write(tmp_path, layers=[str(layer)]))
+    words = sweep.arguments("few-none-true-2", data="other.csv")
+    given = dict(zip(words[2:-2:3], words[3:-2:3], strict=True))
+    assert words[0] == str(layer) and words[-2:] == ["--only", "03"] and set(words[1:-2:3]) == {"-p"}
+    assert Params.from_yaml(layer, **given) == Params(run="few-none-true-2", seed=2, epochs=1, max_sentences=150, pos="none",
+                                                      word_shape=True, dropout=0.5, data="other.csv")
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"seed": [1]}, "seed: Extra inputs"), ({"seeds": []}, "seeds"), ({"seeds": [1, 1]}, "names one twice"),
+    ({"grid": {}}, "neither cells nor grid"), ({"cell": "{pos}"}, "makes the name 'none' twice"),
+    ({"comparisons": [["none-true", "none-maybe"]]}, "no configuration is called 'none-maybe'"),
+    ({"common": {"epohs": 1}}, "did you mean 'epochs'"), ({"grid": {"pos": ["nun"], "word_shape": [True]}}, "'nun'"),
+    ({"name": "a b"}, "name")])
+def test_a_sweep_that_cannot_run_is_refused_before_anything_runs(tmp_path, changes, message):
+    path = write(tmp_path, **changes)
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        Sweep.load(path)
+    assert str(raised.value).startswith(str(path))
+
+
+def test_a_file_without_a_mapping_is_refused(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("- a\n- b\n")
+    with pytest.raises(ValueError, match="not a mapping"):
+        Sweep.load(path)
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    """A sweep of four small runs; what it makes is removed."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield write(tmp_path, name=name, grid={}, cells={"none": {"pos": "none"}, "corpus": {}},
+                comparisons=[["corpus", "none"]])
+    for folder in (runs.ROOT / "reports").glob(f"{name}*"):
+        shutil.rmtree(folder)
+
+
+def snakemake(file):
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.Popen(["snakemake", "--cores", "2", "--rerun-incomplete", "--nolock", "--config", f"sweep={file}"],
+                            cwd=runs.ROOT, env=environment, start_new_session=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_in_the_middle_finishes_what_was_missing(sweep_file):
+    sweep = Sweep.load(sweep_file)
+    records = {run: runs.ROOT / "reports" / run / "run.json" for run in sweep.runs()}
+    first, end = snakemake(sweep_file), time.monotonic() + 600
+    while not any(path.exists() for path in records.values()) and first.poll() is None and time.monotonic() < end:
+        time.sleep(0.2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    finished = {run: path.stat().st_mtime_ns for run, path in records.items() if path.exists()}
+    assert 0 < len(finished) < len(records)
+    again = snakemake(sweep_file)
+    output, _ = again.communicate(timeout=900)
+    assert again.returncode == 0, output[-3000:]
+    for run, path in records.items():
+        record = runs.read_json(path)
+        assert Params(**record["parameters"]) == Params(**sweep.runs()[run])
+    comparison = runs.read_json(runs.ROOT / "reports" / sweep.name / "comparison.json")
+    assert list(comparison["comparisons"]) == ["corpus - none"] and set(comparison["f1"]) == {"corpus", "none"}
+    third = snakemake(sweep_file)
+    assert "Nothing to be done" in third.communicate(timeout=300)[0]
