@@ -31,6 +31,10 @@ def table(*sentences):
 ALIGNED = evaluation.align(table(
     ["a b c d e f", "B-geo O B-per O B-geo I-geo", "B-per O B-per I-per B-org O"], ["g h", "B-geo O", "O B-geo"]))
 BINS = pd.DataFrame({"confidence": [0.31, 0.62, 0.94], "accuracy": [0.25, 0.55, 0.97], "mentions": [5, 5, 5]})
+VERDICTS = {name: {"difference": at, "t_interval": [at - 0.004, at + 0.004], "bootstrap_interval": [at - 0.002, at + 0.002],
+                   "margin": 0.003, "verdict": verdict}
+            for name, at, verdict in (("a - b", 0.0102, "difference"), ("c - b", -0.0011, "undecided"))}
+DIFFERENCES = pd.DataFrame({"geo": [0.012, -0.003], "per": [0.0, 0.021]}, index=["a - b", "c - b"])
 FIGURES = {  # function → its arguments, and what its alternative text must say
     "bars": ((pd.Series({"geo": 1234, "per": 56}), "Mentions", "mentions", "type"), ["geo 1,234", "per 56"]),
     "histogram": ((np.array([1, 2, 2, 3, 90]), "Lengths", "words", "sentences"),
@@ -41,6 +45,9 @@ FIGURES = {  # function → its arguments, and what its alternative text must sa
                    ["model: geo 0.81, per 0.72, micro avg 0.77", "lookup: geo 0.61, per 0.52, micro avg 0.57"]),
     "error_kinds": ((ALIGNED, "Errors"),
                     ["geo: boundary 0, type 1, both 1, missed 1, spurious 1", "per: boundary 1, type 0"]),
+    "forest": ((VERDICTS, "Differences"), [
+        "a - b +0.0102, t +0.0062 to +0.0142, bootstrap +0.0082 to +0.0122: difference", "c - b -0.0011", "margin ±0.003"]),
+    "differences": ((DIFFERENCES, "By type", "type"), ["a - b: geo +0.012, per +0.000", "c - b: geo -0.003, per +0.021"]),
     "calibration": ((BINS, 0.1234, "Calibration"), ["0.123", "confidence 0.31: 0.25", "confidence 0.94: 0.97"]),
 }
 
@@ -108,6 +115,23 @@ def test_bars_are_as_long_as_their_values_and_carry_notes():
     assert texts(axes) == ["0.875  (90 mentions)", "0.500  (8 mentions)"]
     assert "unseen 0.500  (8 mentions)" in alt
     assert axes.yaxis_inverted()  # the first row on top
+
+
+def test_forest_draws_both_intervals_of_each_comparison_and_its_verdict():
+    figure, _ = plots.forest(VERDICTS, "Differences")
+    axes = figure.axes[0]
+    drawn = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 2]
+    spans = [tuple(np.round(ends, 4)) for ends in drawn]
+    assert spans == [(0.0062, 0.0142), (0.0082, 0.0122), (-0.0051, 0.0029), (-0.0031, 0.0009)]
+    assert texts(axes) == ["difference", "undecided"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a - b", "c - b"] and axes.yaxis_inverted()
+
+
+def test_differences_are_drawn_in_the_row_of_their_comparison():
+    figure, _ = plots.differences(DIFFERENCES, "By type", "type")
+    points = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines
+              if not line.get_label().startswith("_")}
+    assert points == {"geo": ([0.012, -0.003], [0, 1]), "per": ([0.0, 0.021], [0, 1])}
 
 
 @pytest.mark.parametrize("values", [{}, {"seen": 0.0}, {"seen": 0.0, "unseen": 0.0}])
