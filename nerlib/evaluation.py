@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from nervaluate.evaluator import Evaluator
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
@@ -206,6 +209,30 @@ def mention_confidence(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFra
     product = np.exp(logs[pred["last"] + 1] - logs[pred["first"]])
     right = aligned.loc[aligned["kind"] == "correct", "pred_first"]
     return pred.assign(confidence=product, correct=np.isin(pred["first"], right))
+
+
+def temperature(scores: np.ndarray, gold: np.ndarray) -> float:
+    """The temperature by which log-probabilities (words, tags) must be divided to make gold (words,) tag ids likeliest.
+
+    Above 1: the model is overconfident. Fit it on validation, use it on test (Guo et al. 2017)."""
+    def loss(log: float) -> float:
+        return -tempered(scores, float(np.exp(log)))[np.arange(len(gold)), gold].mean()
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.1), np.log(20)), method="bounded").x))
+
+
+def tempered(scores: np.ndarray, temperature: float) -> np.ndarray:
+    """Log-probabilities at another temperature, (words, tags) float64."""
+    return log_softmax(scores.astype(np.float64) / temperature, axis=1)
+
+
+def partial(table: pd.DataFrame) -> pd.DataFrame:
+    """nervaluate's four readings of "found" (SemEval 2013, task 9), a row each: precision, recall, f1.
+
+    strict: span and type; exact: span; partial: half for overlapping spans; ent_type: type of an overlapping span."""
+    types = sorted({tag[2:] for column in ("gold", "predicted") for tag in pd.unique(table[column]) if tag != "O"})
+    judged = Evaluator(sequences(table, "gold"), sequences(table, "predicted"), tags=types, loader="list").evaluate()["overall"]
+    return pd.DataFrame({name: {score: getattr(row, score) for score in ("precision", "recall", "f1")}
+                         for name, row in judged.items()}).T
 
 
 def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> tuple[pd.DataFrame, float]:

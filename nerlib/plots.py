@@ -201,12 +201,17 @@ def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
         f"{name}: " + ", ".join(f"{kind} {row[kind]}" for kind in kinds) for name, row in counts.iterrows())
 
 
-def calibration(bins: pd.DataFrame, brier: float, title: str) -> Picture:
-    """Share of correct mentions against the model's confidence, in bins of equally many mentions."""
+def calibration(curves: Mapping[str, tuple[pd.DataFrame, float]], title: str) -> Picture:
+    """Share of correct mentions against the model's confidence, in bins of equally many mentions; `curves`: name → bins and
+    Brier score, as evaluation.calibration gives them."""
     figure, axes = _axes(3.8, title, "confidence (mean of the bin)", "share of correct mentions", width=5.2)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     axes.annotate("perfectly calibrated", (0.30, 0.33), rotation=38, color="#555555")
-    axes.plot(bins["confidence"], bins["accuracy"], color=BLUE, marker="o")
+    said = []
+    for (name, (bins, brier)), colour, marker in zip(curves.items(), (BLUE, ORANGE), "os", strict=False):
+        axes.plot(bins["confidence"], bins["accuracy"], color=colour, marker=marker, label=f"{name}, Brier score {brier:.3f}")
+        said.append(f"{name}, Brier score {brier:.3f}: " + "; ".join(
+            f"confidence {row.confidence:.2f}: {row.accuracy:.2f} correct" for row in bins.itertuples()))
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    return figure, f"{title}, Brier score {brier:.3f}. " + "; ".join(
-        f"confidence {row.confidence:.2f}: {row.accuracy:.2f} correct" for row in bins.itertuples())
+    axes.legend(frameon=False, loc="upper left")
+    return figure, f"{title}. " + ". ".join(said)

@@ -48,7 +48,9 @@ FIGURES = {  # function → its arguments, and what its alternative text must sa
     "forest": ((VERDICTS, "Differences"), [
         "a - b +0.0102, t +0.0062 to +0.0142, bootstrap +0.0082 to +0.0122: difference", "c - b -0.0011", "margin ±0.003"]),
     "differences": ((DIFFERENCES, "By type", "type"), ["a - b: geo +0.012, per +0.000", "c - b: geo -0.003, per +0.021"]),
-    "calibration": ((BINS, 0.1234, "Calibration"), ["0.123", "confidence 0.31: 0.25", "confidence 0.94: 0.97"]),
+    "calibration": (({"as trained": (BINS, 0.1234), "tempered": (BINS, 0.2)}, "Calibration"),
+                    ["as trained, Brier score 0.123: ", "tempered, Brier score 0.200: ",
+                     "confidence 0.31: 0.25", "confidence 0.94: 0.97"]),
 }
 
 
@@ -198,8 +200,8 @@ def test_error_kinds_of_a_model_without_errors_can_be_drawn(tmp_path, capsys):
 
 @pytest.mark.filterwarnings("error")
 def test_calibration_of_a_model_that_predicts_nothing_can_be_drawn(tmp_path, capsys):
-    bins, brier = evaluation.calibration(np.array([]), np.array([]))
-    plots.show(plots.calibration(bins, brier, "Calibration"), tmp_path / "none")
+    nothing = evaluation.calibration(np.array([]), np.array([]))
+    plots.show(plots.calibration({"as trained": nothing}, "Calibration"), tmp_path / "none")
     assert (tmp_path / "none.png").exists()
 
 

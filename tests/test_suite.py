@@ -177,8 +177,9 @@ def test_runner_makes_all_files_and_completes_all_stages(finished):
     folder, _ = finished
     expected = {f"{stem}.{suffix}" for stem in runs.STAGES for suffix in ("ipynb", "html")} | {
         "index.html", "metrics.json", "classification_report.txt", "classification_report.csv", "predictions.parquet",
-        "scores.npy", "training.parquet", "history.csv", "figures", "model", "run.json", "stages"}
-    assert {path.name for path in folder.iterdir()} == expected
+        "scores.npy", "training.parquet", "history.csv", "figures", "model", "run.json", "stages", "adjudicate.csv",
+        "adjudicate-key.json"}
+    assert {path.name for path in folder.iterdir()} == expected | {".lock"}
     assert {path.name for path in (folder / "model").iterdir()} >= {"config.json", "model.safetensors", "ner.json",
                                                                     "tokenizer.json"}
     assert statuses(folder) == dict.fromkeys(["01", "02", "03", "04"], "complete")

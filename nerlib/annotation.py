@@ -1,0 +1,157 @@
+"""How far the annotation itself can be trusted: what the training part knows of a name, repeated sentences, disputed tags."""
+
+import io
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from nerlib.evaluation import mentions, sequences
+from nerlib.runs import read_json, write_atomically, write_json
+from nerlib.statistics import f1, interval, resampled
+
+DISPUTED = 0.1  # a word's gold tag is disputed if the model gives it less probability than this
+ANSWERS = ("A", "B", "both", "neither")
+
+
+def frequency(found: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
+    """How often the training part has each mention in `found`, same words and same type."""
+    known = Counter(mentions(training)[["type", "surface"]].itertuples(index=False, name=None))
+    return pd.Series([known[pair] for pair in zip(found["type"], found["surface"], strict=True)], found.index, dtype=int)
+
+
+def consistency(found: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
+    """For each mention in `found`: of all places where the training part has its words in a row, the share that it tags in
+    the most frequent way (as one mention of one type, or as anything else). nan where it never has them."""
+    wanted = set(found["surface"])
+    lengths = {surface.count(" ") + 1 for surface in wanted}
+    places: dict[str, Counter] = {surface: Counter() for surface in wanted}
+    spans = {(m.first, m.last): m.type for m in mentions(training).itertuples()}
+    first = 0
+    for words in sequences(training, "word"):
+        for length in lengths:
+            for at in range(len(words) - length + 1):
+                if (surface := " ".join(words[at:at + length])) in places:
+                    places[surface][spans.get((first + at, first + at + length - 1), "no mention")] += 1
+        first += len(words)
+    share = {surface: max(counts.values()) / counts.total() if counts else np.nan for surface, counts in places.items()}
+    return found["surface"].map(share).astype(float)
+
+
+def repeated(tables: list[pd.DataFrame]) -> dict[str, float] | None:
+    """How far sentences that occur several times are tagged alike: groups, pairs of neighbours in a group, share of pairs
+    with equal tags, micro F1 of one's mentions against the other's, with a 95 % bootstrap interval over groups.
+
+    None where no sentence occurs twice. This is not a ceiling for a model, which may learn the more frequent tagging.
+    """
+    groups: dict[str, list[list[str]]] = {}
+    for table in tables:
+        for words, tags in zip(sequences(table, "word"), sequences(table, "gold"), strict=True):
+            groups.setdefault(" ".join(words), []).append(tags)
+    units, equal = [], []
+    for words, copies in groups.items():
+        if len(copies) > 1:
+            counts = np.zeros(3)
+            for one, other in zip(copies, copies[1:], strict=False):
+                spans = [_spans(words.split(" "), tags) for tags in (one, other)]
+                counts += [len(spans[0] & spans[1]), len(spans[1]), len(spans[0])]
+                equal.append(one == other)
+            units.append(counts)
+    if not units:
+        return None
+    low, high = interval(f1(resampled(np.array(units))))
+    return {"groups": len(units), "pairs": len(equal), "equal": float(np.mean(equal)), "f1": float(f1(np.sum(units, 0))),
+            "low": low, "high": high}
+
+
+def _spans(words: list[str], tags: list[str]) -> set[tuple[int, int, str]]:
+    found = mentions(pd.DataFrame({"sentence": 0, "position": range(len(words)), "word": words, "gold": tags}))
+    return set(found[["first", "last", "type"]].itertuples(index=False, name=None))
+
+
+def disputes(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
+    """Errors in which the model finds the corpus's tag of some word less likely than DISPUTED, by descending loss.
+
+    Columns: those of evaluation.align, loss (the largest of a word in either span, nats), dispute ("org, not geo",
+    "no mention, not per", "other boundary of geo").
+    """
+    errors = aligned[aligned["kind"] != "correct"]
+    first = errors[["gold_first", "pred_first"]].replace(-1, len(table)).min(axis=1)
+    last, losses = errors[["gold_last", "pred_last"]].max(axis=1), table["loss"].to_numpy()
+    worst = np.array([losses[a:b + 1].max() for a, b in zip(first, last, strict=True)])
+    named = [f"other boundary of {gold}" if kind == "boundary" else f"{'no mention' if kind == 'missed' else predicted}, not "
+             f"{'O' if kind == 'spurious' else gold}" for kind, gold, predicted in
+             zip(errors["kind"], errors["gold"], errors["predicted"], strict=True)]
+    found = errors.assign(loss=worst, dispute=named)
+    return found[found["loss"] > -np.log(DISPUTED)].sort_values("loss", ascending=False, kind="stable")
+
+
+def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size: int = 100, seed: int = 0) -> pd.DataFrame:
+    """The questions in adjudicate.csv, which is written unless it has answers, with its key in adjudicate-key.json.
+
+    Up to `size` disputed mentions and as many random ones of all that corpus or model have, in random order; of each, one
+    reading is the corpus's and one the model's, as A and B by chance. A person writes A, B, both or neither into
+    `right`. Raises ValueError where the file there was made for other predictions, and for any other answer in it.
+    """
+    random = np.random.default_rng(seed)
+    candidates = {"disputed": disputes(table, aligned), "random": aligned}
+    drawn = {sample: found.index[random.permutation(len(found))[:size]] for sample, found in candidates.items()}
+    rows, key = [], []
+    for sample, index in drawn.items():
+        for i in index:
+            row = aligned.loc[i]
+            corpus, model = (_reading(table, row, side) for side in ("gold", "pred"))
+            corpus_is = "AB"[random.integers(2)]
+            key.append({"sample": sample, "right": [corpus_is, "both"] if corpus != model else ["A", "B", "both"]})
+            own = table[(table["part"] == row["part"]) & (table["sentence"] == row["sentence"])]
+            a, b = (corpus, model) if corpus_is == "A" else (model, corpus)
+            rows.append({"sentence": " ".join(own["word"]), "A": a, "B": b, "right": ""})
+    order = random.permutation(len(rows))
+    questions = pd.DataFrame([rows[i] for i in order], columns=["sentence", "A", "B", "right"])
+    questions.insert(0, "number", np.arange(1, len(rows) + 1))
+    key = [key[i] for i in order]
+    path, secret = folder / "adjudicate.csv", folder / "adjudicate-key.json"
+    answered = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else questions.head(0)
+    if "right" not in answered or (answered["right"].str.strip() != "").any():
+        same = all(name in answered and answered[name].tolist() == questions[name].tolist() for name in ("sentence", "A", "B"))
+        if not same or "right" not in answered:
+            raise ValueError(f"{path} was made for other predictions than this run's; keep it elsewhere, then run this again")
+        questions["right"] = answered["right"].str.strip()
+        wrong = questions[~questions["right"].isin(["", *ANSWERS])]
+        if len(wrong):
+            raise ValueError(f"{path}, number {wrong['number'].iloc[0]}: right is {wrong['right'].iloc[0]!r}; "
+                             f"write one of {', '.join(ANSWERS)}, or leave it empty")
+    else:
+        buffer = io.StringIO()
+        questions.to_csv(buffer, index=False)
+        write_atomically(path, buffer.getvalue())
+    write_json(secret, key)
+    return questions
+
+
+def _reading(table: pd.DataFrame, row: Mapping[str, Any], side: str) -> str:
+    """How one side reads the place: "geo: New York", or "no mention"."""
+    if row[f"{side}_first"] < 0:
+        return "no mention"
+    words = table["word"].iloc[row[f"{side}_first"]:row[f"{side}_last"] + 1]
+    return f"{row['gold' if side == 'gold' else 'predicted']}: {' '.join(words)}"
+
+
+def adjudicated(questions: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """What the answers say, a row a sample: answered, wrong (the corpus's reading is not right), share, and its 95 % Wilson
+    interval (Wilson 1927). For the disputed: how precise the candidates are; for the random: how often the corpus errs."""
+    key = pd.DataFrame(read_json(folder / "adjudicate-key.json"))
+    given = questions["right"] != ""
+    wrong = np.array([answer not in right for answer, right in zip(questions["right"], key["right"], strict=True)])
+    rows = {}
+    for sample in ("disputed", "random"):
+        mine = given & (key["sample"] == sample)
+        answered, errors = int(mine.sum()), int((mine & wrong).sum())
+        bounds = stats.binomtest(errors, answered).proportion_ci(method="wilson") if answered else (np.nan, np.nan)
+        rows[sample] = {"answered": answered, "wrong": errors, "share": errors / answered if answered else np.nan,
+                        "low": float(bounds[0]), "high": float(bounds[1])}
+    return pd.DataFrame(rows).T.astype({"answered": int, "wrong": int})

@@ -1,0 +1,193 @@
+"""What the annotation is worth: counts by hand and by brute force, and a person's answers read back."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nerlib import annotation, evaluation
+
+
+def table(*sentences, part="test"):
+    """A table; each sentence is words, gold tags and, if it has any, predicted tags, separated by blanks."""
+    rows = [(part, number, position, *row) for number, columns in enumerate(sentences)
+            for position, row in enumerate(zip(*map(str.split, columns), strict=True))]
+    names = ["part", "sentence", "position", "word", "gold", "predicted"]
+    return pd.DataFrame(rows, columns=names[:len(rows[0])])
+
+
+TRAINING = table(
+    ["New York met York", "B-geo I-geo O B-geo"], ["New York Times of New York", "B-org I-org I-org O B-geo I-geo"],
+    ["York in York", "B-per O B-geo"], ["the new york", "O O O"])
+FOUND = table(["New York saw Times of York", "B-geo I-geo O B-org O B-per"])
+
+
+# --- what the training part knows
+
+def test_frequency_counts_mentions_with_the_same_words_and_type():
+    assert annotation.frequency(evaluation.mentions(FOUND), TRAINING).tolist() == [2, 0, 1]
+
+
+def test_consistency_counts_every_place_that_has_the_words():
+    # New York: geo twice, inside "New York Times" once, so 2 of 3; Times: never a mention of its own, 1 of 1;
+    # York: inside of New York three times, geo twice, per once, so 3 of 6.
+    assert annotation.consistency(evaluation.mentions(FOUND), TRAINING).tolist() == pytest.approx([2 / 3, 1, 1 / 2])
+
+
+def test_consistency_is_unknown_for_new_words():
+    assert annotation.consistency(evaluation.mentions(table(["Oslo", "B-geo"])), TRAINING).isna().tolist() == [True]
+
+
+def test_words_across_sentences_are_no_place():
+    training = table(["in New", "O O"], ["York is", "O O"], ["New York", "B-geo I-geo"])
+    assert annotation.consistency(evaluation.mentions(table(["New York", "B-geo I-geo"])), training).tolist() == [1]
+
+
+# --- repeated sentences
+
+def test_repeated_sentences_are_scored_against_each_other():
+    first = table(["Ada met Ivo", "B-per O B-per"], ["it rained", "O O"], ["once only", "O O"])
+    second = table(["Ada met Ivo", "B-per O B-org"], ["it rained", "O O"], ["Ada met Ivo", "B-per O B-org"], part="other")
+    again = annotation.repeated([first, second])
+    assert (again["groups"], again["pairs"], again["equal"]) == (2, 3, pytest.approx(2 / 3))
+    assert again["f1"] == pytest.approx(2 * (1 + 2) / (4 + 4))  # Ada of two; both of two
+    assert 0 <= again["low"] <= again["f1"] <= again["high"] <= 1
+
+
+def test_without_repetition_there_is_nothing_to_say():
+    assert annotation.repeated([table(["a b", "O O"], ["b a", "O O"])]) is None
+
+
+# --- disputes
+
+def disputing():
+    rows = table(["Ada of Bern met Nestle in the old Rome", "B-per O B-geo O B-org O O O B-geo",
+                  "B-per O B-org O B-org O O B-geo I-geo"], ["Ivo left Pia", "B-per O O", "O O B-per"])
+    sure = {2: 3.0, 8: 5.0, 7: 0.2, 9: 2.2, 11: 4.0}  # Bern and Rome and Pia are disputed; P(gold of Ivo) is 0.11
+    return rows.assign(loss=[sure.get(row, 0.01) for row in range(len(rows))])
+
+
+def test_disputes_are_errors_that_the_model_is_sure_of_by_loss():
+    rows = disputing()
+    found = annotation.disputes(rows, evaluation.align(rows))
+    assert found[["surface", "dispute", "loss"]].values.tolist() == [
+        ["Rome", "other boundary of geo", 5.0], ["Pia", "per, not O", 4.0], ["Bern", "org, not geo", 3.0]]
+
+
+def test_a_missed_mention_is_called_no_mention():
+    rows = disputing()
+    rows.loc[9, "loss"] = 2.4
+    found = annotation.disputes(rows, evaluation.align(rows))
+    assert found.set_index("surface").loc["Ivo", "dispute"] == "no mention, not per"
+
+
+# --- adjudication
+
+def many(seed=0, sentences=400):
+    random = np.random.default_rng(seed)
+    rows = []
+    for number in range(sentences):
+        gold = random.choice(["B-geo", "B-per", "O"], 3)
+        rows.append([f"a{number} b{number} c{number}", " ".join(gold),
+                     " ".join(np.where(random.random(3) < 0.7, gold, random.choice(["B-geo", "B-org", "O"], 3)))])
+    rows = table(*rows)
+    return rows.assign(loss=np.where(rows["gold"] == rows["predicted"], 0.1, random.exponential(3, len(rows))))
+
+
+@pytest.fixture
+def asked(tmp_path):
+    rows = many()
+    aligned = evaluation.align(rows)
+    return rows, aligned, annotation.adjudication(rows, aligned, tmp_path), tmp_path
+
+
+def test_questions_are_two_samples_in_random_order_with_blinded_readings(asked):
+    rows, aligned, questions, folder = asked
+    key = pd.read_json(folder / "adjudicate-key.json")
+    assert len(questions) == 200 and key["sample"].value_counts().to_dict() == {"disputed": 100, "random": 100}
+    assert (key["sample"] != key["sample"].shift()).sum() > 60  # mixed
+    assert 0.35 < (key["right"].str[0] == "A")[key["sample"] == "disputed"].mean() < 0.65
+    disputed = annotation.disputes(rows, aligned)
+    for question, hidden in zip(questions.itertuples(), key.itertuples(), strict=True):
+        readings = {"A": question.A, "B": question.B}
+        side = hidden.right[0]
+        number = int(question.sentence.split()[0][1:])
+        own = aligned[aligned["sentence"] == number]
+        golds = {f"{row.gold}: {row.surface}" for row in own.itertuples() if row.kind != "spurious"} | {"no mention"}
+        assert readings[side] in golds
+        assert (question.A == question.B) == (len(hidden.right) == 3)
+        if hidden.sample == "disputed":
+            assert number in set(disputed["sentence"]) and question.A != question.B
+    on_disk = pd.read_csv(folder / "adjudicate.csv", keep_default_na=False)
+    assert on_disk.columns.tolist() == ["number", "sentence", "A", "B", "right"] and set(on_disk["right"]) == {""}
+
+
+def answer(folder, of):
+    path = folder / "adjudicate.csv"
+    rows = pd.read_csv(path, keep_default_na=False, dtype=str)
+    rows["right"] = [of(i, row) for i, row in enumerate(rows.itertuples())]
+    rows.to_csv(path, index=False)
+
+
+def test_answers_survive_another_run_and_are_counted_with_wilsons_interval(asked):
+    rows, aligned, _, folder = asked
+    key = pd.read_json(folder / "adjudicate-key.json")
+    asked_of = {sample: [i for i in range(200) if key["sample"][i] == sample and len(key["right"][i]) == 2]
+                for sample in ("disputed", "random")}
+    model = {i: "B" if key["right"][i][0] == "A" else "A" for i in range(200)}
+    corpus_errs = set(asked_of["disputed"][:30]) | set(asked_of["random"][:2])
+    answer(folder, lambda i, row: "" if i == asked_of["disputed"][99] else
+           ("neither" if i == asked_of["disputed"][0] else model[i]) if i in corpus_errs else
+           "both" if i == asked_of["disputed"][50] else key["right"][i][0])
+    questions = annotation.adjudication(rows, aligned, folder)
+    result = annotation.adjudicated(questions, folder)
+    assert result.loc["disputed", ["answered", "wrong"]].tolist() == [99, 30]
+    assert result.loc["random", ["answered", "wrong"]].tolist() == [100, 2]
+    p, n, z = 30 / 99, 99, 1.959963985
+    middle, half = (p + z**2 / 2 / n) / (1 + z**2 / n), z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2)
+    assert result.loc["disputed", ["low", "high"]].tolist() == pytest.approx([middle - half, middle + half])
+
+
+def test_equal_readings_are_right_whichever_is_named(asked):
+    rows, aligned, questions, folder = asked
+    answer(folder, lambda i, row: "B" if row.A == row.B else "")
+    result = annotation.adjudicated(annotation.adjudication(rows, aligned, folder), folder)
+    assert result.loc["random", "answered"] > 10 and result.loc["random", "wrong"] == 0
+
+
+def test_before_any_answer_nothing_is_called_wrong(asked):
+    _, _, questions, folder = asked
+    result = annotation.adjudicated(questions, folder)
+    assert result["answered"].tolist() == [0, 0] and result[["share", "low", "high"]].isna().all(axis=None)
+
+
+def test_an_answer_that_is_none_is_refused_with_its_number(asked):
+    rows, aligned, _, folder = asked
+    answer(folder, lambda i, row: "C" if i == 6 else "")
+    with pytest.raises(ValueError, match=r"adjudicate.csv, number 7: right is 'C'; write one of A, B, both, neither"):
+        annotation.adjudication(rows, aligned, folder)
+
+
+def test_answers_to_other_questions_are_never_overwritten(asked):
+    rows, aligned, _, folder = asked
+    answer(folder, lambda i, row: "A")
+    before = (folder / "adjudicate.csv").read_bytes()
+    other = many(seed=1)
+    with pytest.raises(ValueError, match=re.escape("was made for other predictions")):
+        annotation.adjudication(other, evaluation.align(other), folder)
+    assert (folder / "adjudicate.csv").read_bytes() == before
+
+
+def test_questions_without_answers_give_way_to_those_of_another_training(asked):
+    *_, questions, folder = asked
+    other = many(seed=1)
+    again = annotation.adjudication(other, evaluation.align(other), folder)
+    assert again["sentence"].tolist() == pd.read_csv(folder / "adjudicate.csv")["sentence"].tolist()
+    assert again["A"].tolist() != questions["A"].tolist()
+
+
+def test_fewer_errors_than_questions_are_all_asked(tmp_path):
+    rows = disputing()
+    questions = annotation.adjudication(rows, evaluation.align(rows), tmp_path)
+    assert len(questions) == 3 + 6 and questions["number"].tolist() == list(range(1, 10))
