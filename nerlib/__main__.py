@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", metavar="FILE.yaml", help="parameter files; a later one wins")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter more")
     parser.add_argument("--only", choices=names, help="run this notebook alone")
+    parser.add_argument("--final", action="store_true", help="enter the scoring of the test part in the ledger")
     arguments = parser.parse_args()
     if not arguments.files and not arguments.p:
         parser.error("give a parameter file, for example params/quickstart.yaml")
@@ -59,6 +60,8 @@ def _run(params: Params, notebooks: list[str], arguments: argparse.Namespace, lo
     page = report.write_pages(folder)
     if error:
         sys.exit(f"\n{page}\n{notebook} failed: {error}")
+    if arguments.final:
+        runs.enter_in_ledger(params.run)
     if not (folder / "metrics.json").is_file():  # a comparison, or notebook 01 or 02 alone
         return print(f"\n{page}")
     metrics = runs.read_json(folder / "metrics.json")

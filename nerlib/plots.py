@@ -184,6 +184,30 @@ def differences(table: pd.DataFrame, title: str, x: str) -> Picture:
         f"{name}: " + ", ".join(f"{column} {value:+.3f}" for column, value in row.items()) for name, row in table.iterrows())
 
 
+def parallel(table: pd.DataFrame, score: str, title: str) -> Picture:
+    """Parallel coordinates: an axis a column, a line a row, darker the higher its `score`; the best is drawn thick."""
+    names = [name for name in table.columns if name != score] + [score]
+    numbers = table[names].apply(lambda column: column if pd.api.types.is_numeric_dtype(column) and column.dtype != bool
+                                 else pd.Series(pd.factorize(column, sort=True)[0], column.index))
+    spread = (numbers.max() - numbers.min()).replace(0, 1)
+    heights, shade = (numbers - numbers.min()) / spread, plt.get_cmap("cividis_r")
+    figure, axes = _axes(3.8, title, "parameter", "lowest to highest value", width=max(WIDTH, 1.4 * len(names)))
+    best = table[score].idxmax()
+    for row in table[score].sort_values().index:
+        axes.plot(range(len(names)), heights.loc[row], color=shade(heights.loc[row, score]), linewidth=3 if row == best else 1)
+    for at, name in enumerate(names):
+        axes.axvline(at, color=GREY, linewidth=0.8, zorder=0)
+        for end, value, where in ((0, table[name].min(), "top"), (1, table[name].max(), "bottom")):
+            text = f"{value:.3g}" if isinstance(value, float) else str(value)
+            axes.annotate(text, (at, end), ha="center", va=where, xytext=(0, -3 if end == 0 else 3), textcoords="offset points")
+    axes.set(xlim=(-0.4, len(names) - 0.6), ylim=(-0.1, 1.1), yticks=[], xticks=range(len(names)), xticklabels=names)
+    axes.spines["left"].set_visible(False)
+    said = [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in table.loc[best, names[:-1]].items()]
+    return figure, (f"{title}. Parallel coordinates of {len(table)} rows; the best, {score} {table.loc[best, score]:.4f}: "
+                    + ", ".join(said))
+
+
 def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
     """Errors by kind, stacked, for each entity type (of the gold mention; for spurious ones, of the predicted)."""
     kinds = [kind for kind in KINDS if kind != "correct"]

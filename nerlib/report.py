@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from bs4 import BeautifulSoup
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup
@@ -63,6 +64,16 @@ def write_index(run_folder: Path) -> Path:
     files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
     return _page("front.html.j2", run_folder / "index.html", sorted(run_folder.glob("[0-9][0-9]_*.html")),
                  metrics=metrics, figures=figures, files=files, stages=stages)
+
+
+def write_search(folder: Path, question: str, trials: pd.DataFrame, best: int) -> Path:
+    """Writes the page of a search, index.html, from its trials (number, value, state, parameters), and returns its path."""
+    figures = [(Image.open(path).text["Description"], base64.b64encode(path.read_bytes()).decode())
+               for path in sorted((folder / "figures").glob("search_*.png"), reverse=True)]
+    rows = trials.sort_values("value", ascending=False).to_dict("records")
+    return _page("search.html.j2", folder / "index.html", [], title=f"Search: {folder.name}", question=question, trials=rows,
+                 figures=figures, columns=list(trials.columns), best=next(row for row in rows if row["number"] == best),
+                 yaml=(folder / "best.yaml").read_text("utf-8"))
 
 
 def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -> Path:

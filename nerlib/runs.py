@@ -1,6 +1,7 @@
 """A run's folder: where it stands, what made it, which of its stages are complete."""
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"01_eda": "The corpus", "02_preprocessing": "What the model sees", "03_training": "Training and scores",
           "04_error_analysis": "The errors"}
 COMPARISON = "05_comparison"  # not a stage of a run: it reads many
+LEDGER = ROOT / "reports" / "results" / "test-ledger.jsonl"
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "seqeval", "papermill", "matplotlib")
 
 
@@ -147,6 +149,26 @@ class Run:
     def scores(self) -> np.ndarray:
         """Log-probabilities, (rows of predictions, tags) float32; the tags stand in metrics.json."""
         return np.load(self.path / "scores.npy", allow_pickle=False)
+
+
+def enter_in_ledger(run: str, path: Path = LEDGER) -> None:
+    """Add to the ledger that a finished run scored a test part: run, hash of its parameters without seed, fingerprint,
+    commit. A scoring that stands there is not added again; a run without test scores adds nothing."""
+    finished = Run.load(run)
+    if "test" not in finished.metrics:
+        return
+    record = finished.record
+    settings = {name: value for name, value in record["parameters"].items()
+                if name not in ("run", "seed") and "data" not in name}
+    line = {"run": run, "parameters": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16],
+            "seed": record["parameters"]["seed"], "fingerprint": record["split"]["fingerprint"][:16],
+            "commit": record["git"]["commit"], "completed": record["completed"]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        if line not in [json.loads(text) for text in file]:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def publish(run: str) -> Path:

@@ -32,6 +32,7 @@ class Sweep(BaseModel):
     grid: dict[str, list[Any]] = Field({}, description="more configurations: each combination of these values")
     cell: str = Field("", description="name of a combination, with its values in braces: pos-{pos}-shape-{word_shape}")
     seeds: list[int] = Field(min_length=1, description="each configuration runs once with each")
+    finals: list[str] = Field([], description="configurations that may score the test part; each time enters the ledger")
     comparisons: list[tuple[str, str]] = Field([], description="the pairs that will be tested, as one family")
 
     @model_validator(mode="after")
@@ -44,8 +45,13 @@ class Sweep(BaseModel):
         plain = {name.partition("@")[0] for pair in self.comparisons for name in pair}
         if unknown := sorted(plain - set(cells)):
             raise ValueError(f"comparisons: no configuration is called {unknown[0]!r}; there are {', '.join(cells)}")
-        for values in self.runs().values():
-            Params.from_yaml(*self.files(), **values)
+        if unknown := sorted(set(self.finals) - set(cells)):
+            raise ValueError(f"finals: no configuration is called {unknown[0]!r}; there are {', '.join(cells)}")
+        for run, values in self.runs().items():
+            params = Params.from_yaml(*self.files(), **values)
+            cell = run.removeprefix(f"{self.name}-").removesuffix(f"-{params.seed}")
+            if params.score_test and cell not in self.finals:
+                raise ValueError(f"{cell} would score the test part: set score_test: false, or declare it among finals")
         return self
 
     @classmethod
@@ -82,11 +88,13 @@ class Sweep(BaseModel):
                 for cell, values in self.configurations().items() for seed in self.seeds}
 
     def arguments(self, run: str, data: str = "") -> list[str]:
-        """The command line of one run, after `python -m nerlib`; `data` takes the place of the layers' corpus."""
+        """The command line of one run, after `python -m nerlib`; `data` takes the place of the layers' corpus. A final
+        enters the test ledger."""
         values = self.runs()[run] | ({"data": data} if data else {})
         words = [word for name, value in values.items() for word in ("-p", name, str(value).lower()
                                                                      if isinstance(value, bool) else str(value))]
-        return [*map(str, self.files()), *words, "--only", "03"]
+        final = any(run == f"{self.name}-{cell}-{values['seed']}" for cell in self.finals)
+        return [*map(str, self.files()), *words, "--only", "03", *(["--final"] if final else [])]
 
     def comparison(self) -> list[str]:
         """The command line of the sweep's comparison, after `python -m nerlib`."""

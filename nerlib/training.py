@@ -58,12 +58,14 @@ def levers(params: Params) -> dict[str, Any]:
             "primitive_cache": int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])}
 
 
-def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
+def train(params: Params, data: Corpus, split: Split, folder: Path,
+          watch: Callable[[int, float], None] | None = None) -> Training:
     """Fine-tune on the training part, keep the best epoch by validation micro F1, predict validation and test once.
 
     Writes model/, history.csv, predictions.parquet, scores.npy and training.parquet into `folder`. If they stand there
     already, made from the same parameters, data, encoder and sources, they are loaded instead; if they were made from
-    others, they and all that was derived from them are removed first.
+    others, they and all that was derived from them are removed first. `watch` is told each epoch and its validation F1,
+    and may end the training by raising.
     """
     if not len(split.validation) and not params.score_test:
         raise ValueError("validation_size = 0 and score_test = false leave nothing to score: change one of them")
@@ -90,7 +92,7 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
         return table(data, split.parts()[part], part, predicted, vocabulary, given), predicted.scores
 
     validate = (lambda: predict_table("validation")) if len(split.validation) else None
-    history, best_epoch, validation = fit(net, parts["training"], params, validate)
+    history, best_epoch, validation = fit(net, parts["training"], params, validate, watch)
     trained = time.perf_counter()
     predicted = [validation] if validation else []
     if params.score_test:
@@ -116,6 +118,7 @@ def train(params: Params, data: Corpus, split: Split, folder: Path) -> Training:
 
 def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
         validate: Callable[[], tuple[pd.DataFrame, np.ndarray]] | None,
+        watch: Callable[[int, float], None] | None = None,
         ) -> tuple[pd.DataFrame, int, tuple[pd.DataFrame, np.ndarray] | None]:
     """The loop: train `net` in place, leave it with the weights of the best epoch; history, that epoch, its validation.
 
@@ -164,6 +167,8 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
                 best_f1, best_epoch, best_validation = micro["f1-score"], epoch, validation
                 best_weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
         history.append(row | {"seconds": time.perf_counter() - start})
+        if watch and validate:
+            watch(epoch, micro["f1-score"])
     if best_weights:
         net.load_state_dict(best_weights)
     return pd.DataFrame(history), best_epoch, best_validation

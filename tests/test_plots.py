@@ -35,6 +35,7 @@ VERDICTS = {name: {"difference": at, "t_interval": [at - 0.004, at + 0.004], "bo
                    "margin": 0.003, "verdict": verdict}
             for name, at, verdict in (("a - b", 0.0102, "difference"), ("c - b", -0.0011, "undecided"))}
 DIFFERENCES = pd.DataFrame({"geo": [0.012, -0.003], "per": [0.0, 0.021]}, index=["a - b", "c - b"])
+TRIALS = pd.DataFrame({"rate": [1e-4, 3e-4], "pos": ["none", "corpus"], "shape": [True, False], "value": [0.81, 0.83]})
 FIGURES = {  # function → its arguments, and what its alternative text must say
     "bars": ((pd.Series({"geo": 1234, "per": 56}), "Mentions", "mentions", "type"), ["geo 1,234", "per 56"]),
     "histogram": ((np.array([1, 2, 2, 3, 90]), "Lengths", "words", "sentences"),
@@ -48,6 +49,7 @@ FIGURES = {  # function → its arguments, and what its alternative text must sa
     "forest": ((VERDICTS, "Differences"), [
         "a - b +0.0102, t +0.0062 to +0.0142, bootstrap +0.0082 to +0.0122: difference", "c - b -0.0011", "margin ±0.003"]),
     "differences": ((DIFFERENCES, "By type", "type"), ["a - b: geo +0.012, per +0.000", "c - b: geo -0.003, per +0.021"]),
+    "parallel": ((TRIALS, "value", "Trials"), ["2 rows", "the best, value 0.8300: rate 0.0003, pos corpus, shape False"]),
     "calibration": (({"as trained": (BINS, 0.1234), "tempered": (BINS, 0.2)}, "Calibration"),
                     ["as trained, Brier score 0.123: ", "tempered, Brier score 0.200: ",
                      "confidence 0.31: 0.25", "confidence 0.94: 0.97"]),

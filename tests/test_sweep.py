@@ -1,5 +1,6 @@
 """Sweeps: their files, and Snakemake itself, killed in the middle and started again."""
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ from nerlib import runs
 from nerlib.params import Params
 from nerlib.sweep import Sweep
 
-FEW = {"name": "few", "question": "which?", "common": {"epochs": 1, "max_sentences": 150}, "seeds": [1, 2],
+FEW = {"name": "few", "question": "which?", "common": {"epochs": 1, "max_sentences": 150, "score_test": False}, "seeds": [1, 2],
        "grid": {"pos": ["none", "corpus"], "word_shape": [False, True]}, "cell": "{pos}-{word_shape}"}
 
 
@@ -31,7 +32,8 @@ def write(folder, **changes):
 def test_committed_sweeps_load_and_are_named_like_their_files(file):
     sweep = Sweep.load(file)
     assert sweep.name == file.stem and len(sweep.runs()) == len(sweep.configurations()) * len(sweep.seeds)
-    assert all(not values.get("score_test", True) for values in sweep.runs().values())  # choosing reads no test part
+    params = [Params.from_yaml(*sweep.files(), **values) for values in sweep.runs().values()]
+    assert sum(one.score_test for one in params) <= len(sweep.finals) * len(sweep.seeds)  # choosing reads no test part
 
 
 def test_grid_makes_each_combination_with_each_seed(tmp_path):
@@ -39,7 +41,8 @@ def test_grid_makes_each_combination_with_each_seed(tmp_path):
     assert list(sweep.configurations()) == ["wide", "none-false", "none-true", "corpus-false", "corpus-true"]
     assert len(sweep.runs()) == 10
     assert sweep.runs()["few-none-true-2"] == {
-        "epochs": 1, "max_sentences": 150, "pos": "none", "word_shape": True, "run": "few-none-true-2", "seed": 2}
+        "epochs": 1, "max_sentences": 150, "score_test": False, "pos": "none", "word_shape": True, "seed": 2,
+        "run": "few-none-true-2"}
 
 
 def test_arguments_give_the_runner_the_parameters_of_the_run(tmp_path):
@@ -50,7 +53,7 @@ def test_arguments_give_the_runner_the_parameters_of_the_run(tmp_path):
     given = dict(zip(words[2:-2:3], words[3:-2:3], strict=True))
     assert words[0] == str(layer) and words[-2:] == ["--only", "03"] and set(words[1:-2:3]) == {"-p"}
     assert Params.from_yaml(layer, **given) == Params(run="few-none-true-2", seed=2, epochs=1, max_sentences=150, pos="none",
-                                                      word_shape=True, dropout=0.5, data="other.csv")
+                                                      word_shape=True, dropout=0.5, data="other.csv", score_test=False)
 
 
 @pytest.mark.parametrize("changes, message", [
@@ -58,12 +61,43 @@ def test_arguments_give_the_runner_the_parameters_of_the_run(tmp_path):
     ({"grid": {}}, "neither cells nor grid"), ({"cell": "{pos}"}, "makes the name 'none' twice"),
     ({"comparisons": [["none-true", "none-maybe"]]}, "no configuration is called 'none-maybe'"),
     ({"common": {"epohs": 1}}, "did you mean 'epochs'"), ({"grid": {"pos": ["nun"], "word_shape": [True]}}, "'nun'"),
-    ({"name": "a b"}, "name")])
+    ({"name": "a b"}, "name"), ({"common": {"epochs": 1}}, "none-false would score the test part"),
+    ({"finals": ["none-maybe"]}, "finals: no configuration is called 'none-maybe'")])
 def test_a_sweep_that_cannot_run_is_refused_before_anything_runs(tmp_path, changes, message):
     path = write(tmp_path, **changes)
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         Sweep.load(path)
     assert str(raised.value).startswith(str(path))
+
+
+def test_only_finals_enter_the_ledger(tmp_path):
+    sweep = Sweep.load(write(tmp_path, cells={"best": {"score_test": True}}, finals=["best"]))
+    assert [run for run in sweep.runs() if "--final" in sweep.arguments(run)] == ["few-best-1", "few-best-2"]
+
+
+def test_ledger_has_a_line_for_each_scoring_of_a_test_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+
+    def finish(run, seed, commit="abc", part="test", **changes):
+        folder = tmp_path / "reports" / run
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.write_json(folder / "metrics.json", {part: {}})
+        runs.write_json(folder / "run.json", {
+            "parameters": Params(run=run, seed=seed, data=f"/home/{run}.csv", **changes).model_dump(), "completed": "today",
+            "split": {"fingerprint": "f" * 64}, "git": {"commit": commit}})
+        runs.enter_in_ledger(run, tmp_path / "ledger.jsonl")
+    finish("a-1", 1)
+    finish("a-2", 2)
+    finish("a-1", 1)  # the same once more
+    finish("b-1", 1, dropout=0.3)
+    finish("c-1", 1, part="validation")
+    finish("a-1", 1, commit="def")
+    lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text("utf-8").splitlines()]
+    assert [line["run"] for line in lines] == ["a-1", "a-2", "b-1", "a-1"]
+    assert [line["commit"] for line in lines] == ["abc", "abc", "abc", "def"]
+    assert {line["fingerprint"] for line in lines} == {"f" * 16}
+    hashes = [line["parameters"] for line in lines]
+    assert hashes[0] == hashes[1] == hashes[3] != hashes[2]  # neither seed nor where the corpus lay
 
 
 def test_a_file_without_a_mapping_is_refused(tmp_path):

@@ -1,0 +1,128 @@
+"""Searches: their files, and a real study of a tiny encoder, interrupted and resumed."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+import yaml
+from bs4 import BeautifulSoup
+from optuna.trial import TrialState
+from PIL import Image
+from transformers import BertConfig, BertModel
+
+from nerlib import runs
+from nerlib.params import Params
+from nerlib.search import FINISHED, Search
+
+FEW = {"name": "few", "question": "which?", "trials": 6, "log_between": {"learning_rate": [1e-4, 1e-2]},
+       "among": {"pos": ["none", "corpus"]}, "between": {"epochs": [1, 3]}, "common": {"max_sentences": 200, "batch_size": 16}}
+
+
+def write(folder, **changes):
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump(FEW | changes), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("file", sorted((runs.ROOT / "params/searches").glob("*.yaml")), ids=lambda path: path.stem)
+def test_committed_searches_load_and_never_read_the_test_part(file):
+    search = Search.load(file)
+    assert search.name == file.stem and search.params({}, "x").score_test is False
+
+
+def test_parameters_of_a_trial_are_layers_common_and_values(tmp_path):
+    layer = tmp_path / "layer.yaml"
+    layer.write_text("dropout: 0.4\nbatch_size: 8\n")
+    search = Search.load(write(tmp_path, layers=[str(layer)]))
+    params = search.params({"learning_rate": 2e-3, "pos": "none", "epochs": 2.6}, "mine", "other.csv")
+    assert params == Params(run="mine", data="other.csv", dropout=0.4, batch_size=16, max_sentences=200, learning_rate=2e-3,
+                            pos="none", epochs=3, score_test=False)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"log_between": {}, "among": {}, "between": {}}, "name no parameter"), ({"among": {"epochs": [1]}}, "epochs stands twice"),
+    ({"common": {"score_test": True}}, "score_test must stay false"), ({"among": {"poss": ["none"]}}, "did you mean 'pos'"),
+    ({"between": {"dropout": [0.1, 1.2]}}, "dropout = 1.2"), ({"trials": 0}, "trials"), ({"trails": 3}, "trails")])
+def test_a_search_that_cannot_run_is_refused(tmp_path, changes, message):
+    path = write(tmp_path, **changes)
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        Search.load(path)
+    assert str(raised.value).startswith(str(path))
+
+
+@pytest.fixture
+def search_file(tmp_path, tokenizer):
+    """A search with a small untrained BERT; what it makes is removed."""
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=64, max_position_embeddings=256)
+    BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield write(tmp_path, name=name, trials=8, common=FEW["common"] | {"encoder": str(tmp_path / "encoder")})
+    for folder in (runs.ROOT / "reports").glob(f"{name}*"):
+        shutil.rmtree(folder)
+
+
+def start(file):
+    return subprocess.Popen([sys.executable, "-m", "nerlib.search", str(file), "--workers", "2"], cwd=runs.ROOT, text=True,
+                            start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+@pytest.mark.slow
+def test_a_search_killed_in_the_middle_goes_on_and_names_the_best(search_file):
+    search = Search.load(search_file)
+    first, end = start(search_file), time.monotonic() + 300
+    done = 0
+    while done < 2 and first.poll() is None and time.monotonic() < end:
+        time.sleep(0.3)
+        if (runs.ROOT / "reports" / search.name / "study.db").exists():
+            done = len(search.study().get_trials(states=FINISHED))
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    before = {trial.number: trial.value for trial in search.study().get_trials(states=FINISHED)}
+    left = [trial.params for trial in search.study().get_trials(states=[TrialState.RUNNING])]
+    assert 2 <= len(before) < 8 and left
+    again = start(search_file)
+    output, _ = again.communicate(timeout=500)
+    assert again.returncode == 0, output[-3000:]
+
+    folder, study = runs.ROOT / "reports" / search.name, search.study()
+    finished = study.get_trials(states=FINISHED)
+    assert {trial.number: trial.value for trial in finished if trial.number in before} == before  # none was repeated
+    assert all(params in [trial.params for trial in finished] for params in left)  # none was lost
+    assert 8 <= len(finished) <= 9 and not study.get_trials(states=[TrialState.RUNNING])
+    trials = pd.read_csv(folder / "trials.csv")
+    complete = trials[trials["state"] == "COMPLETE"]
+    assert complete["value"].max() == pytest.approx(study.best_value) and len(trials) == len(finished)
+    best = Params.from_yaml(folder / "best.yaml")
+    winner = complete.loc[complete["value"].idxmax()]
+    assert (best.learning_rate, best.pos, best.epochs) == (
+        pytest.approx(winner["learning_rate"]), winner["pos"], round(winner["epochs"]))
+    assert best.score_test and best.max_sentences == 200 and best.run == f"{search.name}-best"
+    page = BeautifulSoup((folder / "index.html").read_text("utf-8"), "html.parser")
+    alts = {Image.open(path).text["Description"] for path in (folder / "figures").glob("*.png")}
+    assert {image["alt"] for image in page("img")} == alts and len(alts) == 2
+    assert len(page.select("tbody tr")) == len(finished) and "learning_rate" in page.find("pre").get_text()
+
+
+def test_a_poor_trial_is_pruned_by_epoch(search_file):
+    search = Search.load(search_file)
+    study = search.study()
+    for value in (0.5, 0.6, 0.7, 0.65, 0.66):
+        study.add_trial(optuna.create_trial(value=value, params={}, intermediate_values={1: value}))
+    trial = study.ask()
+    trial.report(0.1, 1)
+    assert trial.should_prune()
+    trial = study.ask()
+    trial.report(0.9, 1)
+    assert not trial.should_prune()
