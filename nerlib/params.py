@@ -138,6 +138,8 @@ class Comparison(Params):
 
     run: str = Field("comparison", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
                      description="name of this comparison: its results stand in reports/<run>/; not 'results'")
+    question: str = Field("", description="what the comparison is to answer")
+    limits: str = Field("", description="what its answer does not say")
     runs: str = Field("", description="finished runs: names or patterns with *, separated by spaces")
     baseline: str = Field("", description="the configuration that the others are compared with; '': the first by name")
     comparisons: str = Field("", description="pairs to test, 'a:b c@viterbi:c@argmax'; '': each against the baseline")

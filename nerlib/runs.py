@@ -5,9 +5,7 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,8 +36,9 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """JSON with keys in the given order; numpy numbers become Python's."""
-    write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False, default=lambda x: x.item()) + "\n")
+    """JSON with keys in the given order; numpy numbers become Python's, and nan, which JSON has not, null."""
+    plain = json.loads(json.dumps(content, default=lambda x: x.item()), parse_constant=lambda name: None)
+    write_atomically(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -169,32 +168,3 @@ def enter_in_ledger(run: str, path: Path = LEDGER) -> None:
         file.seek(0)
         if line not in [json.loads(text) for text in file]:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def publish(run: str) -> Path:
-    """Copy what may be committed of a run, its scores, settings and figures but no sentence, to reports/results/.
-
-    Raises ValueError unless all its notebooks are complete.
-    """
-    finished, results = Run.load(run), ROOT / "reports" / "results"
-    stages = [read_json(path) for path in sorted((finished.path / "stages").glob("*.json"))]
-    if [stage["notebook"] for stage in stages if stage["status"] == "complete"] != list(STAGES):
-        raise ValueError(f"reports/{run}: not all of {', '.join(STAGES)} are complete; run them first")
-    text = json.dumps(finished.record, ensure_ascii=False)
-    parameters = finished.record["parameters"]
-    files = [*finished.record["corpus"]["source"].split(" + "), *(parameters[name] for name in parameters if "data" in name)]
-    for path in files:
-        text = text.replace(path, Path(path).name) if path else text  # where a file lay on this machine concerns nobody
-    record = json.loads(text)
-    history = pd.read_csv(finished.path / "history.csv").to_dict("records")
-    write_json(results / f"{run}.json", {**finished.metrics, "history": history, "run": record, "stages": stages})
-    shutil.rmtree(results / run, ignore_errors=True)
-    for picture in sorted((finished.path / "figures").glob("*.png")):
-        write_atomically(results / run / picture.name, picture.read_bytes())
-    return results / f"{run}.json"
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] != "publish":
-        sys.exit("usage: python -m nerlib.runs publish RUN")
-    print(publish(sys.argv[2]))

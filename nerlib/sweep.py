@@ -26,6 +26,7 @@ class Sweep(BaseModel):
 
     name: str = Field(pattern=PATTERN, description="first part of the runs' names, and the name of the comparison")
     question: str = Field(min_length=1, description="what the sweep is to answer")
+    limits: str = Field("", description="what its answer will not say")
     layers: list[str] = Field([], description="parameter files that all runs start from, a later one wins")
     common: dict[str, Any] = Field({}, description="parameters of all runs")
     cells: dict[str, dict[str, Any]] = Field({}, description="configurations: name → parameters")
@@ -100,8 +101,9 @@ class Sweep(BaseModel):
         """The command line of the sweep's comparison, after `python -m nerlib`."""
         cells = list(self.configurations())
         pairs = " ".join(f"{self.name}-{a}:{self.name}-{b}" for a, b in self.comparisons)
-        return ["-p", "run", self.name, "-p", "runs", " ".join(self.runs()), "-p", "baseline", f"{self.name}-{cells[0]}",
-                *(["-p", "comparisons", pairs] if pairs else []), "--only", "05"]
+        given = {"run": self.name, "question": self.question, "limits": self.limits, "runs": " ".join(self.runs()),
+                 "baseline": f"{self.name}-{cells[0]}", "comparisons": pairs}
+        return [*(word for name, value in given.items() for word in ("-p", name, value)), "--only", "05"]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from PIL import Image
 from seqeval.metrics import f1_score
 from transformers import BertConfig, BertModel
 
-from nerlib import comparison, evaluation, runs, statistics, training
+from nerlib import comparison, evaluation, results, runs, statistics, training
 from nerlib.comparison import Comparison
 from nerlib.params import Params
 from nerlib.split import load
@@ -188,7 +188,7 @@ def test_a_pair_of_one_is_refused():
 def compared(nine, finish):
     """Notebook 05 on the nine runs, through the runner."""
     name = f"{finish.prefix}-comparison"
-    given = {"run": name, "runs": nine, "baseline": "none",
+    given = {"run": name, "runs": nine, "baseline": "none", "question": "Which, and why?", "limits": "One toy corpus.",
              "comparisons": "corpus:none shape:none corpus@viterbi:corpus@argmax"}
     done = subprocess.run([sys.executable, "-m", "nerlib", *(word for pair in given.items() for word in ("-p", *pair)),
                            "--only", "05"], cwd=runs.ROOT, capture_output=True, text=True, timeout=600)
@@ -203,6 +203,33 @@ def test_notebook_05_keeps_what_it_found(compared, nine):
         "corpus - none", "shape - none", "corpus: viterbi - argmax"]
     assert kept["f1"] == {name: {str(seed): value for seed, value in found.f1(name).items()} for name in CELLS}
     assert runs.read_json(compared / "stages/05.json")["status"] == "complete"
+
+
+@pytest.mark.slow
+def test_published_comparison_has_a_page_with_its_numbers_and_no_sentence(compared, tmp_path):
+    results.publish(compared.name, tmp_path)
+    content = runs.read_json(tmp_path / f"{compared.name}.json")
+    page = (tmp_path / "README.md").read_text("utf-8")
+    assert "**Question.** Which, and why?" in page and "**Limits.** One toy corpus." in page and content["methods"] in page
+    for cell, row in content["scores"].items():
+        assert f"| {cell} | {row['mean']:.4f} | {row['sd']:.4f} | {row['low']:.4f} to {row['high']:.4f} | 3 |" in page
+    for title, row in content["comparisons"].items():
+        [line] = [line for line in page.split("\n") if line.startswith(f"| {title} | {row['difference']:+.4f} |")]
+        assert row["verdict"] in line
+    for target in re.findall(r"\]\(([^)]+)\)", page):
+        assert (tmp_path / target).exists() or target == "test-ledger.jsonl"
+    words = " ".join(pd.read_parquet(runs.ROOT / "reports" / content["runs"][0] / "predictions.parquet")["word"][:12])
+    assert all(words not in path.read_text("utf-8") for path in (*tmp_path.glob("*.json"), *tmp_path.glob("*.md")))
+
+
+@pytest.mark.slow
+def test_an_unfinished_comparison_is_not_published(compared, tmp_path):
+    stage = runs.read_json(compared / "stages/05.json")
+    runs.write_json(compared / "stages/05.json", stage | {"status": "running"})
+    with pytest.raises(ValueError, match="notebook 05 is not complete"):
+        results.publish(compared.name, tmp_path)
+    runs.write_json(compared / "stages/05.json", stage)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from PIL import Image
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from nerlib import runs
+from nerlib import results, runs
 from nerlib.params import Params
 
 NOTEBOOKS = sorted((runs.ROOT / "notebooks").glob("*.ipynb"))
@@ -231,6 +231,19 @@ def test_every_figure_of_a_run_carries_its_alt_text_in_file_notebook_and_page(fi
     pages = [BeautifulSoup((folder / f"{stem}.html").read_text("utf-8"), "html.parser") for stem in runs.STAGES]
     assert {image["alt"] for page in pages for image in page("img")} == alts and len(alts) >= 10
     assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []
+
+
+@pytest.mark.slow
+def test_published_run_holds_scores_and_figures_but_neither_sentences_nor_paths(finished, tmp_path):
+    folder, _ = finished
+    results.publish(folder.name, tmp_path)
+    content = runs.read_json(tmp_path / f"{folder.name}.json")
+    assert content["test"] == runs.read_json(folder / "metrics.json")["test"] and len(content["stages"]) == 4
+    assert content["run"]["parameters"] == runs.read_json(folder / "run.json")["parameters"]
+    pictures = {path.name for path in (folder / "figures").glob("*.png")}
+    assert {path.name for path in (tmp_path / folder.name).iterdir()} == pictures
+    text = (tmp_path / f"{folder.name}.json").read_text("utf-8")
+    assert str(runs.ROOT) not in text and "\"word\"" not in text
 
 
 @pytest.mark.slow

@@ -1,0 +1,94 @@
+"""What may be committed of finished runs: scores, settings and figures, but no sentence; and the page that sums them up.
+
+    python -m nerlib.results publish gmb         a run: reports/results/gmb.json and the figures in gmb/
+    python -m nerlib.results publish pos-shape   a comparison (notebook 05) in the same way, then the page
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nerlib.runs import LEDGER, ROOT, STAGES, Run, read_json, write_atomically, write_json
+
+RESULTS = ROOT / "reports" / "results"
+
+
+def publish(name: str, results: Path = RESULTS) -> Path:
+    """Copy a run or a comparison to `results`. Raises FileNotFoundError, and ValueError where it is not complete."""
+    folder = ROOT / "reports" / name
+    if (folder / "comparison.json").is_file():
+        content = read_json(folder / "comparison.json")
+        if read_json(folder / "stages" / "05.json")["status"] != "complete":
+            raise ValueError(f"reports/{name}: notebook 05 is not complete; run it first")
+    else:
+        content = _run(Run.load(name))
+    write_json(results / f"{name}.json", content)
+    shutil.rmtree(results / name, ignore_errors=True)
+    for picture in sorted((folder / "figures").glob("*.png")):
+        write_atomically(results / name / picture.name, picture.read_bytes())
+    write_page(results)
+    return results / f"{name}.json"
+
+
+def _run(finished: Run) -> dict[str, Any]:
+    stages = [read_json(path) for path in sorted((finished.path / "stages").glob("*.json"))]
+    if [stage["notebook"] for stage in stages if stage["status"] == "complete"] != list(STAGES):
+        raise ValueError(f"reports/{finished.path.name}: not all of {', '.join(STAGES)} are complete; run them first")
+    text = json.dumps(finished.record, ensure_ascii=False)
+    parameters = finished.record["parameters"]
+    files = [*finished.record["corpus"]["source"].split(" + "), *(parameters[name] for name in parameters if "data" in name)]
+    for path in files:
+        text = text.replace(path, Path(path).name) if path else text  # where a file lay on this machine concerns nobody
+    history = pd.read_csv(finished.path / "history.csv").to_dict("records")
+    return {**finished.metrics, "history": history, "run": json.loads(text), "stages": stages}
+
+
+def write_page(results: Path = RESULTS) -> Path:
+    """results/README.md from the comparisons that stand there: question, method, result, intervals, limits."""
+    sections = [_section(path.stem, content) for path in sorted(results.glob("*.json"))
+                if "comparisons" in (content := read_json(path))]
+    ledger = [json.loads(line) for line in (results / LEDGER.name).read_text("utf-8").splitlines()] \
+        if (results / LEDGER.name).is_file() else []
+    looked = len({(line["fingerprint"], line["parameters"]) for line in ledger})
+    text = "\n".join([
+        "# Results", "",
+        "Answers to questions about the Kaggle corpus. This page is written by `python -m nerlib.results publish NAME` from",
+        "the JSON files beside it; the figures are those of the notebooks. A comparison is called a *difference* or *no",
+        "difference* only if the t test over seeds and the bootstrap over blocks of sentences both say so after Holm's",
+        "correction, else *undecided*; intervals are at 95 %.", "",
+        f"Scorings of a test part in the [ledger](test-ledger.jsonl): {len(ledger)}, of {looked} configurations.", "",
+        *sections])
+    write_atomically(results / "README.md", text.rstrip() + "\n")
+    return results / "README.md"
+
+
+def _section(name: str, content: dict[str, Any]) -> str:
+    """One comparison in Markdown."""
+    spread = {cell: "– | –" if row["sd"] is None else f"{row['sd']:.4f} | {row['low']:.4f} to {row['high']:.4f}"
+              for cell, row in content["scores"].items()}
+    scores = [f"| {cell} | {row['mean']:.4f} | {spread[cell]} | {row['seeds']:.0f} |"
+              for cell, row in content["scores"].items()]
+    tests = [f"| {title} | {row['difference']:+.4f} | {' to '.join(f'{end:+.4f}' for end in row['t_interval'])} | "
+             f"{' to '.join(f'{end:+.4f}' for end in row['bootstrap_interval'])} | {row['p_holm']:.4f} | {row['verdict']} | "
+             f"{row['smallest_detectable']:.4f} |" for title, row in content["comparisons"].items()]
+    return "\n".join([
+        f"## {name}", "", f"**Question.** {content['question']}", "", f"**Method.** {content['methods']}", "",
+        f"**Result.** Micro F1 on {content['part']}:", "",
+        "| configuration | mean | sd | t interval of the mean | seeds |", "| --- | --- | --- | --- | --- |", *scores, "",
+        "| comparison | difference | t interval | bootstrap interval | p (Holm) | verdict | smallest detectable |",
+        "| --- | --- | --- | --- | --- | --- | --- |", *tests, "",
+        f"![Differences with intervals]({name}/05_forest.png)", "", f"**Limits.** {content['limits']}", "",
+        f"All numbers: [{name}.json]({name}.json).", ""])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] != "publish":
+        sys.exit(__doc__)
+    try:
+        print(publish(sys.argv[2]))
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
