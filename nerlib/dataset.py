@@ -45,10 +45,11 @@ class NERDatasetWithPOS(Dataset):
     """
 
     def __init__(self, corpus: Corpus, sentences: np.ndarray, vocabulary: Vocabulary, tokenizer: PreTrainedTokenizerBase,
-                 max_length: int, given: np.ndarray | None):
+                 max_length: int, given: np.ndarray | None, lexicon: np.ndarray | None = None):
         """Encode the given sentences of `corpus`. Raises ValueError where one word alone exceeds a window.
 
         `given` (words of the whole corpus,): POS tags for the model, as `features.given_pos` says; None: it is given none.
+        `lexicon` (words of the whole corpus, numbers): what a lexicon says of each word; items then hold it, too.
         """
         rows = corpus.rows(sentences)
         self.words = corpus.words[rows]
@@ -59,6 +60,7 @@ class NERDatasetWithPOS(Dataset):
         to_learn = given is None and vocabulary.pos and corpus.pos is not None
         self.pos_labels = _ids(corpus.pos[rows], vocabulary.pos) if to_learn else np.full(len(rows), IGNORE_LABEL)
         self.shapes = 2 * features.shapes(self.words)
+        self.lexicon = None if lexicon is None else lexicon[rows]
         self.pieces, self.starts = encode(self.words, tokenizer)
         self.special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
         self.pad_id, self.max_length = tokenizer.pad_token_id, max_length
@@ -87,15 +89,20 @@ class NERDatasetWithPOS(Dataset):
         shapes[heads] -= 1
         item = {"input_ids": input_ids, "attention_mask": np.ones(length, np.int64), "labels": labels, "pos_tags": pos_tags,
                 "pos_labels": pos_labels, "shapes": shapes}
+        if self.lexicon is not None:
+            item["lexicon"] = np.zeros((length, self.lexicon.shape[1]), np.float32)  # of first pieces; zeros elsewhere
+            item["lexicon"][heads] = self.lexicon[first:last]
         return {name: torch.from_numpy(values) for name, values in item.items()}
 
     def collate(self, items: list[dict[str, torch.Tensor]], length: int = 0) -> dict[str, torch.Tensor]:
-        """Pad items to `length` or, if 0, to the longest of them; each tensor (items, length) int64."""
+        """Pad items to `length` or, if 0, to the longest of them; each tensor (items, length), of a lexicon with a third
+        dimension."""
         longest = max(len(item["input_ids"]) for item in items)
         length = length or min(rounded(longest), max(self.max_length, longest))
         fill = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_LABEL, "pos_tags": PAD_POS,
-                "pos_labels": IGNORE_LABEL, "shapes": 0}
-        batch = {key: torch.full((len(items), length), value) for key, value in fill.items()}
+                "pos_labels": IGNORE_LABEL, "shapes": 0, "lexicon": 0}
+        batch = {key: torch.full((len(items), length, *value.shape[1:]), fill[key], dtype=value.dtype)
+                 for key, value in items[0].items()}
         for row, item in enumerate(items):
             for key, value in item.items():
                 batch[key][row, :len(value)] = value

@@ -1,14 +1,18 @@
-"""What the model is given beside word pieces: POS tags (the corpus's, its own, or a control) and word shapes."""
+"""What the model is given beside word pieces: POS tags (the corpus's, its own, or a control), word shapes, a lexicon."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from nerlib.corpus import Corpus
+from nerlib.split import BLOCK
 
 PAD_POS, IGNORE_POS = 0, 1  # POS ids of special pieces, and of pieces after a word's first
 PREDICT_POS = -1  # POS id of a word whose tag the model is to predict itself
 WORD = "[WORD]"  # the one tag of every word in the control "constant"
 WITH_HEAD = ("predicted", "auxiliary")  # the kinds of `pos` that train a POS head on the encoder
+FOLDS = 5  # of blocks of sentences, for what a lexicon says of the training part itself
 SHAPES = ("lower", "Title", "UPPER", "digits", "mixed", "punctuation")
 
 
@@ -53,6 +57,51 @@ def _shape(word: str) -> str:
     if letters[0] != letters[0].lower() and letters[1:] == letters[1:].lower():
         return "Title"
     return "UPPER" if letters == letters.upper() else "mixed"
+
+
+class Lexicon:
+    """Which tags a training part gives each word, and how often."""
+
+    def __init__(self, words: Sequence[str], counts: np.ndarray):
+        """`counts` (words, labels): how often each word has each label."""
+        self.words, self.counts = list(words), np.asarray(counts, np.int64)
+
+    @classmethod
+    def of(cls, words: np.ndarray, tags: np.ndarray, labels: Sequence[str]) -> "Lexicon":
+        """Count words and tags, (words,) each."""
+        which, distinct = pd.factorize(words)
+        counts = np.zeros((len(distinct), len(labels)), np.int64)
+        np.add.at(counts, (which, pd.Index(labels).get_indexer(tags)), 1)
+        return cls(distinct, counts)
+
+    def __call__(self, words: np.ndarray) -> np.ndarray:
+        """What it knows of each word: (words, labels + 1) float32, the labels' shares and ln(1 + count).
+
+        Shares are smoothed by one occurrence with the labels' overall shares, which are all that is said of an unknown word.
+        """
+        totals = self.counts.sum(0)
+        at = pd.Index(self.words).get_indexer(words)
+        counts = np.where(at[:, None] >= 0, self.counts[at], 0)
+        often = counts.sum(1, keepdims=True)
+        return np.hstack([(counts + totals / max(totals.sum(), 1)) / (often + 1), np.log1p(often)]).astype(np.float32)
+
+
+def lexicon_of(corpus: Corpus, training: np.ndarray) -> tuple[Lexicon, np.ndarray]:
+    """The lexicon of the training sentences, and what it says of each word of the corpus, (words, labels + 1) float32.
+
+    A training word must not be told its own tag: its sentence is left out with a fifth of all blocks of neighbours, in
+    which the same names recur (cross-fitting).
+    """
+    def count(sentences: np.ndarray) -> Lexicon:
+        rows = corpus.rows(sentences)
+        return Lexicon.of(corpus.words[rows], corpus.tags[rows], corpus.labels)
+    whole = count(training)
+    said = whole(corpus.words)
+    fold = training // BLOCK % FOLDS
+    for number in np.unique(fold):
+        rows = corpus.rows(training[fold == number])
+        said[rows] = count(training[fold != number])(corpus.words[rows])
+    return whole, said
 
 
 def pretrained_pos(corpus: Corpus, sentences: np.ndarray, vocabulary: list[str], dim: int, seed: int) -> np.ndarray:

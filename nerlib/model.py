@@ -28,14 +28,14 @@ class BERTNERWithPOS(nn.Module):
     """
 
     def __init__(self, bert: BertModel, labels: int, pos: int, pos_dim: int, dropout: float, pos_kind: str = "corpus",
-                 word_shape: bool = False):
+                 word_shape: bool = False, lexicon: int = 0):
         """`labels`, `pos`: sizes of the vocabularies (pos 0: plain BERT); `pos_dim` 0: the encoder's hidden size;
-        `pos_kind`, `word_shape`: as `pos` and `word_shape` in Params."""
+        `pos_kind`, `word_shape`: as `pos` and `word_shape` in Params; `lexicon`: how many numbers it has for a word, or 0."""
         super().__init__()
         self.bert, self.pos_embedding, self.pos_classifier, self.shape_embedding = bert, None, None, None
-        width = bert.config.hidden_size
+        self.lexicon_embedding, width = None, bert.config.hidden_size + lexicon
         if pos and pos_kind != "auxiliary":
-            self.pos_embedding = nn.Embedding(pos, pos_dim or width)
+            self.pos_embedding = nn.Embedding(pos, pos_dim or bert.config.hidden_size)
             width += pos_dim or bert.config.hidden_size
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, labels)
@@ -44,18 +44,26 @@ class BERTNERWithPOS(nn.Module):
         if word_shape:  # first and later pieces of each shape, and special pieces; begins as if it were not there
             self.shape_embedding = nn.Embedding(1 + 2 * len(SHAPES), bert.config.hidden_size)
             nn.init.zeros_(self.shape_embedding.weight)
+        if lexicon:
+            self.lexicon_embedding = nn.Linear(lexicon, bert.config.hidden_size, bias=False)
+            nn.init.zeros_(self.lexicon_embedding.weight)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, pos_tags: torch.Tensor,
-                shapes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+                shapes: torch.Tensor, lexicon: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits (batch, pieces, labels) and, from a POS head, (batch, pieces, POS), else None; all from ids (batch, pieces).
 
-        `shapes` is not read without `word_shape`.
+        `shapes` is not read without `word_shape`; `lexicon` (batch, pieces, numbers) is added to the word embeddings
+        through a linear layer that begins at zero, and stands as it is before the classifier.
         """
         embedded = self.bert.embeddings.word_embeddings(input_ids)  # (B, T, H)
         if self.shape_embedding is not None:
             embedded = embedded + self.shape_embedding(shapes)
+        if self.lexicon_embedding is not None:
+            embedded = embedded + self.lexicon_embedding(lexicon)
         hidden = self.bert(inputs_embeds=embedded, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
         hidden, pos_logits = self.with_pos(hidden, pos_tags)  # (B, T, H + E), (B, T, P)
+        if self.lexicon_embedding is not None:
+            hidden = torch.cat([hidden, lexicon], dim=-1)  # (B, T, H + E + X)
         return self.classifier(self.dropout(hidden)), pos_logits  # (B, T, L), (B, T, P)
 
     def with_pos(self, hidden: torch.Tensor, pos_tags: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -133,7 +141,7 @@ def build(params: Params, vocabulary: Vocabulary) -> tuple[BERTNERWithPOS, PreTr
     bert, tokenizer = load_encoder(params)
     torch.manual_seed(params.seed)
     model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), params.pos_dim, params.dropout, params.pos,
-                           params.word_shape)
+                           params.word_shape, len(vocabulary.labels) + 1 if params.lexicon else 0)
     bert.embeddings.requires_grad_(not params.freeze_embeddings)
     return model.eval(), tokenizer
 
@@ -145,7 +153,8 @@ def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: 
     model.bert.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     head = {"labels": vocabulary.labels, "pos": vocabulary.pos, "pos_dim": params.pos_dim, "dropout": params.dropout,
-            "pos_kind": params.pos, "word_shape": params.word_shape, "decoder": params.decoder, "max_length": params.max_length}
+            "pos_kind": params.pos, "word_shape": params.word_shape, "lexicon": params.lexicon, "decoder": params.decoder,
+            "max_length": params.max_length}
     (folder / "ner.json").write_text(json.dumps(head, indent=1, ensure_ascii=False) + "\n", "utf-8")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
 
@@ -156,6 +165,6 @@ def load(folder: Path) -> tuple[BERTNERWithPOS, PreTrainedTokenizerBase, Vocabul
     vocabulary = Vocabulary(head["labels"], head["pos"])
     bert = BertModel(BertConfig.from_pretrained(folder, attn_implementation=attention()), add_pooling_layer=False)
     model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), head["pos_dim"], head["dropout"],
-                           head["pos_kind"], head["word_shape"])
+                           head["pos_kind"], head["word_shape"], len(vocabulary.labels) + 1 if head["lexicon"] else 0)
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval(), AutoTokenizer.from_pretrained(folder), vocabulary

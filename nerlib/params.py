@@ -58,6 +58,7 @@ class Params(BaseModel):
     warmup_ratio: float = Field(0.1, ge=0, lt=1, description="share of all steps in which the learning rate rises")
     max_grad_norm: float = Field(1.0, ge=0, description="gradients are clipped to this norm; 0: not clipped")
     seed: int = Field(42, ge=0, lt=2**32, description="seed of weights, dropout and order of batches")
+    lexicon: bool = Field(False, description="tell the model which tags the training part gives each word, and how often")
     decoder: Literal["argmax", "viterbi"] = Field(
         "argmax", description="each word's best tag by itself, or the best sequence that IOB2 allows")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")

@@ -77,13 +77,14 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
 
     began = time.perf_counter()
     vocabulary, given = Vocabulary.of(data, params.pos), features.given_pos(data, params.pos, params.seed)
+    lexicon, said = features.lexicon_of(data, split.training) if params.lexicon else (None, None)
     net, tokenizer = model.build(params, vocabulary)
     if params.pos_init == "pretrained":
         size = net.pos_embedding.embedding_dim
         vectors = features.pretrained_pos(data, split.training, vocabulary.pos, size, params.seed)
         net.pos_embedding.weight.data.copy_(torch.from_numpy(vectors))
     net.to(device())
-    parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length, given)
+    parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length, given, said)
              for part, sentences in split.parts().items() if part != "test" or params.score_test}
     encoded = time.perf_counter()
 
@@ -112,6 +113,9 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
          "made": {"completed": runs.now(), **runs.provenance()}})  # what made it, which a later run that loads it is not
     _write(result, data.table(split.training), folder)
     model.save(net.cpu(), tokenizer, vocabulary, params, folder / "model")
+    if lexicon:
+        content = dict(zip(lexicon.words, lexicon.counts.tolist(), strict=True))
+        runs.write_atomically(folder / "model" / "lexicon.json", json.dumps(content, ensure_ascii=False))
     runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
     return result
 

@@ -111,6 +111,15 @@ def test_shapes_stand_on_all_pieces_and_first_ones_differ(tokenizer):
     assert item["shapes"].tolist() == [0, 2 * title + 1, *[2 * lower + 1] * 3, *[2 * lower + 2] * 2, 0]
 
 
+def test_lexicon_stands_on_first_pieces_and_is_padded_with_zeros(tokenizer):
+    known = np.arange(10, dtype=np.float32).reshape(5, 2) + 1  # two numbers a word of the corpus
+    dataset = NERDatasetWithPOS(PLAIN, np.array([0, 1]), Vocabulary.of(PLAIN, "none"), tokenizer, 160, None, known)
+    item = dataset[0]["lexicon"]  # [CLS] Ann plays the x ##yl ##ophone [SEP]
+    assert item.tolist() == [[0, 0], [1, 2], [3, 4], [5, 6], [7, 8], [0, 0], [0, 0], [0, 0]]
+    batch = dataset.collate([dataset[1], dataset[0]])["lexicon"]
+    assert batch.shape == (2, 8, 2) and batch[0].tolist() == [[0, 0], [9, 10]] + [[0, 0]] * 6 and batch.dtype == torch.float32
+
+
 @pytest.mark.parametrize("pos", ["predicted", "auxiliary"])
 def test_tags_to_predict_are_not_given_but_learnt_on_labelled_pieces(tokenizer, pos):
     item = dataset_of(PLAIN, tokenizer, pos=pos)[0]

@@ -120,3 +120,50 @@ def test_pretrained_vectors_fit_fewer_dimensions_than_tags():
     corpus = corpus_of(*SENTENCES)
     vectors = features.pretrained_pos(corpus, np.arange(4), features.pos_vocabulary(corpus, "corpus"), 3, seed=1)
     assert vectors.shape == (8, 3) and np.isfinite(vectors).all()
+
+
+# --- the lexicon
+
+LABELS = ["O", "B-geo", "I-geo"]
+
+
+def test_lexicon_gives_smoothed_shares_and_a_log_count():
+    words, tags = np.array(["Bern", "in", "Bern", "Bern"], object), np.array(["B-geo", "O", "B-geo", "O"], object)
+    said = features.Lexicon.of(words, tags, LABELS)(np.array(["Bern", "Oslo", "in"], object))
+    overall = np.array([2, 2, 0]) / 4
+    expected = [[*((np.array([1, 2, 0]) + overall) / 4), math.log(4)], [*overall, 0],
+                [*((np.array([1, 0, 0]) + overall) / 2), math.log(2)]]
+    np.testing.assert_allclose(said, expected, rtol=1e-6)
+    assert said.dtype == np.float32 and said[:, :3].sum(1) == pytest.approx(1)
+
+
+def tagged(sentences, seed=0):
+    """A corpus of two-word sentences over few words, with random tags."""
+    random = np.random.default_rng(seed)
+    words = random.choice(list("abcdefgh"), 2 * sentences).astype(object)
+    tags = random.choice(["O", "B-geo", "I-geo"], 2 * sentences).astype(object)
+    return Corpus(words, None, tags, np.arange(0, 2 * sentences + 1, 2), "test", "0")
+
+
+def test_lexicon_of_other_parts_counts_the_whole_training_part_and_no_other():
+    corpus = tagged(1200)
+    training, test = np.arange(0, 1000), np.arange(1000, 1200)
+    lexicon, said = features.lexicon_of(corpus, training)
+    expected = features.Lexicon.of(corpus.words[:2000], corpus.tags[:2000], corpus.labels)(corpus.words)
+    np.testing.assert_array_equal(said[corpus.rows(test)], expected[corpus.rows(test)])
+    corpus.tags[corpus.rows(test)] = "O"
+    np.testing.assert_array_equal(features.lexicon_of(corpus, training)[1][corpus.rows(test)], expected[corpus.rows(test)])
+    assert lexicon.counts.sum() == 2000
+
+
+@pytest.mark.parametrize("block", [0, 3, 9])
+def test_a_training_word_is_told_nothing_that_its_block_knows(block):
+    corpus = tagged(1000)
+    training = np.setdiff1d(np.arange(1000), np.arange(50, 60))
+    own = np.intersect1d(training, np.arange(100 * block, 100 * block + 100))
+    before = features.lexicon_of(corpus, training)[1][corpus.rows(own)]
+    corpus.tags[corpus.rows(own)] = "I-geo"
+    np.testing.assert_array_equal(features.lexicon_of(corpus, training)[1][corpus.rows(own)], before)
+    others = training[(training // 100) % 5 != block % 5]
+    expected = features.Lexicon.of(corpus.words[corpus.rows(others)], corpus.tags[corpus.rows(others)], corpus.labels)
+    np.testing.assert_array_equal(before, expected(corpus.words[corpus.rows(own)]))

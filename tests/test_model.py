@@ -165,6 +165,15 @@ def test_shapes_begin_as_if_they_were_not_there():
     assert not torch.equal(logits_of(plain, *batch), logits_of(shaped, *batch))
 
 
+def test_lexicon_is_added_at_the_input_and_stands_before_the_classifier():
+    net, (ids, mask, pos_tags, shapes) = small_net(pos=0, lexicon=4), small_batch()
+    known, state = torch.rand(3, 7, 4, generator=torch.Generator().manual_seed(1)), net.state_dict()
+    hidden = bert_by_hand({name.removeprefix("bert."): tensor for name, tensor in state.items()}, ids, mask,
+                          known @ state["lexicon_embedding.weight"].T)
+    expected = torch.cat([hidden, known], -1) @ state["classifier.weight"].T + state["classifier.bias"]
+    torch.testing.assert_close(logits_of(net, ids, mask, pos_tags, shapes, known), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_a_model_that_predicts_tags_mixes_their_embeddings_by_their_probabilities():
     net, (ids, mask, pos_tags, shapes) = small_net(pos_dim=3, pos_kind="predicted"), small_batch()
     pos_tags[0, 2] = pos_tags[2, 1] = PREDICT_POS
@@ -269,7 +278,8 @@ def test_encoder_dropout_reaches_the_encoder(tiny):
 
 @pytest.mark.parametrize("vocabulary, changes", [
     (VOCABULARY, {}), (VOCABULARY, {"pos_dim": 6}), (Vocabulary(LABELS, []), {"pos": "none"}),
-    (VOCABULARY, {"pos": "predicted", "word_shape": True}), (VOCABULARY, {"pos": "auxiliary"})])
+    (VOCABULARY, {"pos": "predicted", "word_shape": True}), (VOCABULARY, {"pos": "auxiliary"}),
+    (VOCABULARY, {"lexicon": True})])
 def test_saved_model_loads_from_its_folder_alone(tiny, tmp_path, monkeypatch, vocabulary, changes):
     params = Params(encoder=str(tiny), max_length=32, encoder_dropout=0.1, dropout=0.4, **changes)
     net, tokenizer = model.build(params, vocabulary)
@@ -282,7 +292,9 @@ def test_saved_model_loads_from_its_folder_alone(tiny, tmp_path, monkeypatch, vo
     assert batch["input_ids"].tolist() == tokenizer(["Ada slept in Bern ."])["input_ids"]
     ids, pos = batch["input_ids"], torch.full_like(batch["input_ids"], PREDICT_POS)
     with torch.inference_mode():
-        assert torch.equal(*(logits_of(which, ids, batch["attention_mask"], pos, ids * 0 + 3) for which in (net, loaded)))
+        known = torch.ones(*ids.shape, len(LABELS) + 1) if params.lexicon else None
+        assert torch.equal(*(logits_of(which, ids, batch["attention_mask"], pos.clamp(min=0) if known is not None else pos,
+                                       ids * 0 + 3, known) for which in (net, loaded)))
     assert json.loads((tmp_path / "elsewhere/ner.json").read_text("utf-8"))["max_length"] == 32
 
 

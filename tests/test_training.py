@@ -451,6 +451,17 @@ def test_viterbi_decodes_the_scores_and_keeps_the_argmax_beside(train, tmp_path)
     np.testing.assert_allclose(rows["confidence"], confidence, rtol=1e-5)
 
 
+def test_lexicon_is_used_and_kept_with_the_model(train, tmp_path):
+    _, data, split, plain = train(tmp_path / "plain", max_sentences=300, epochs=4)
+    _, data, split, result = train(tmp_path / "known", max_sentences=300, epochs=4, lexicon=True)
+    f1 = {name: one.history["validation_f1"].max() for name, one in (("plain", plain), ("known", result))}
+    assert f1["known"] > f1["plain"]  # an encoder that knows nothing has much to learn from it
+    kept = json.loads((tmp_path / "known/model/lexicon.json").read_text("utf-8"))
+    words = pd.Series(data.words[data.rows(split.training)])
+    assert {word: sum(counts) for word, counts in kept.items()} == words.value_counts().to_dict()
+    assert not (tmp_path / "plain/model/lexicon.json").exists()
+
+
 def test_pretrained_pos_embeddings_are_where_the_training_begins(train, tmp_path, monkeypatch):
     began = []
     fit = training.fit
@@ -540,7 +551,7 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
     trains = {
         "entity_types": "all", "encoder": str(other), "max_length": 159, "padding": "max_length", "pos": "none",
         "pos_dim": 7, "pos_init": "pretrained", "word_shape": True, "decoder": "viterbi",
-        "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
+        "lexicon": True, "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
         "head_learning_rate": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0, "max_grad_norm": 0.0, "seed": 1,
         "encoder_revision": "v2", "score_test": False,
         "freeze_embeddings": True, "similar_lengths": False,
