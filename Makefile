@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+GIVEN := $(DATA)
 DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
 
 .PHONY: quickstart gmb test test-all lab bench sweep search help
@@ -30,11 +31,11 @@ bench: .venv/installed-bench ## speed beside the usual tools', half an hour on a
 sweep: .venv/installed-sweep ## many runs and their comparison: SWEEP=params/sweeps/NAME.yaml; killed, it goes on where it was
 	@test -n "$(SWEEP)" || { echo "name a sweep: make sweep SWEEP=params/sweeps/pos-shape.yaml"; exit 1; }
 	PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --rerun-incomplete --nolock --keep-going \
-	  --config sweep="$(SWEEP)" $(if $(DATA),data="$(abspath $(DATA))")
+	  --config sweep="$(SWEEP)" $(if $(GIVEN),data="$(abspath $(GIVEN))")
 
 search: .venv/installed-sweep ## a search of hyperparameters: SEARCH=params/searches/NAME.yaml; killed, it goes on where it was
 	@test -n "$(SEARCH)" || { echo "name a search: make search SEARCH=params/searches/gmb-search.yaml"; exit 1; }
-	$(BIN)/python -m nerlib.search "$(SEARCH)" $(if $(DATA),--data "$(abspath $(DATA))")
+	$(BIN)/python -m nerlib.search "$(SEARCH)" $(if $(GIVEN),--data "$(abspath $(GIVEN))")
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

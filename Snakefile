@@ -22,6 +22,8 @@ rule all:
 # One training. A single thread each, as many at once as there are cores, does more work than all cores on one after the other.
 # Its record alone is declared as output: Snakemake removes what a killed job declared, and the rest is what it goes on from.
 rule run:
+    input:
+        sweep.files(),
     output:
         "reports/{run}/run.json",
     params:
@@ -43,4 +45,4 @@ rule compare:
     log:
         f"reports/{sweep.name}/log.txt",
     shell:
-        "python -m nerlib {params.arguments} > {log} 2>&1"
+        "(python -m nerlib.sweep {config[sweep]} --check && python -m nerlib {params.arguments}) > {log} 2>&1"

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,16 @@ def repeated(tables: list[pd.DataFrame]) -> dict[str, float] | None:
 
     None where no sentence occurs twice. This is not a ceiling for a model, which may learn the more frequent tagging.
     """
-    groups: dict[str, list[list[str]]] = {}
+    groups: dict[tuple[str, ...], list[list[str]]] = {}
     for table in tables:
         for words, tags in zip(sequences(table, "word"), sequences(table, "gold"), strict=True):
-            groups.setdefault(" ".join(words), []).append(tags)
+            groups.setdefault(tuple(words), []).append(tags)
     units, equal = [], []
     for words, copies in groups.items():
         if len(copies) > 1:
             counts = np.zeros(3)
             for one, other in zip(copies, copies[1:], strict=False):
-                spans = [_spans(words.split(" "), tags) for tags in (one, other)]
+                spans = [_spans(words, tags) for tags in (one, other)]
                 counts += [len(spans[0] & spans[1]), len(spans[1]), len(spans[0])]
                 equal.append(one == other)
             units.append(counts)
@@ -68,9 +68,16 @@ def repeated(tables: list[pd.DataFrame]) -> dict[str, float] | None:
             "low": low, "high": high}
 
 
-def _spans(words: list[str], tags: list[str]) -> set[tuple[int, int, str]]:
+def _spans(words: Sequence[str], tags: list[str]) -> set[tuple[int, int, str]]:
     found = mentions(pd.DataFrame({"sentence": 0, "position": range(len(words)), "word": words, "gold": tags}))
     return set(found[["first", "last", "type"]].itertuples(index=False, name=None))
+
+
+def worst_loss(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
+    """`aligned` with a column loss: the largest of a word in either span (nats)."""
+    first = aligned[["gold_first", "pred_first"]].replace(-1, len(table)).min(axis=1)
+    last, losses = aligned[["gold_last", "pred_last"]].max(axis=1), table["loss"].to_numpy()
+    return aligned.assign(loss=np.array([losses[a:b + 1].max() for a, b in zip(first, last, strict=True)], float))
 
 
 def disputes(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
@@ -79,41 +86,35 @@ def disputes(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     Columns: those of evaluation.align, loss (the largest of a word in either span, nats), dispute ("org, not geo",
     "no mention, not per", "other boundary of geo").
     """
-    errors = aligned[aligned["kind"] != "correct"]
-    first = errors[["gold_first", "pred_first"]].replace(-1, len(table)).min(axis=1)
-    last, losses = errors[["gold_last", "pred_last"]].max(axis=1), table["loss"].to_numpy()
-    worst = np.array([losses[a:b + 1].max() for a, b in zip(first, last, strict=True)])
+    errors = worst_loss(table, aligned[aligned["kind"] != "correct"])
     named = [f"other boundary of {gold}" if kind == "boundary" else f"{'no mention' if kind == 'missed' else predicted}, not "
              f"{'O' if kind == 'spurious' else gold}" for kind, gold, predicted in
              zip(errors["kind"], errors["gold"], errors["predicted"], strict=True)]
-    found = errors.assign(loss=worst, dispute=named)
+    found = errors.assign(dispute=named)
     return found[found["loss"] > -np.log(DISPUTED)].sort_values("loss", ascending=False, kind="stable")
 
 
 def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size: int = 100, seed: int = 0) -> pd.DataFrame:
     """The questions in adjudicate.csv, which is written unless it has answers, with its key in adjudicate-key.json.
 
-    Up to `size` disputed mentions and as many random ones of all that corpus or model have, in random order; of each, one
-    reading is the corpus's and one the model's, as A and B by chance. A person writes A, B, both or neither into
-    `right`. Raises ValueError where the file there was made for other predictions, and for any other answer in it.
+    Up to `size` disputed mentions and as many random ones of all that corpus or model have, each asked once, in random
+    order; one reading is the corpus's and one the model's, as A and B by chance. A person writes A, B, both or neither into
+    `right`. What corpus and model both overlook is not asked. Raises ValueError where the answers there were given to
+    questions from other predictions, and for any other answer.
     """
     random = np.random.default_rng(seed)
     candidates = {"disputed": disputes(table, aligned), "random": aligned}
-    drawn = {sample: found.index[random.permutation(len(found))[:size]] for sample, found in candidates.items()}
+    drawn = {sample: set(found.index[random.permutation(len(found))[:size]]) for sample, found in candidates.items()}
     rows, key = [], []
-    for sample, index in drawn.items():
-        for i in index:
-            row = aligned.loc[i]
-            corpus, model = (_reading(table, row, side) for side in ("gold", "pred"))
-            corpus_is = "AB"[random.integers(2)]
-            key.append({"sample": sample, "right": [corpus_is, "both"] if corpus != model else ["A", "B", "both"]})
-            own = table[(table["part"] == row["part"]) & (table["sentence"] == row["sentence"])]
-            a, b = (corpus, model) if corpus_is == "A" else (model, corpus)
-            rows.append({"sentence": " ".join(own["word"]), "A": a, "B": b, "right": ""})
-    order = random.permutation(len(rows))
-    questions = pd.DataFrame([rows[i] for i in order], columns=["sentence", "A", "B", "right"])
-    questions.insert(0, "number", np.arange(1, len(rows) + 1))
-    key = [key[i] for i in order]
+    for i in random.permutation(sorted(drawn["disputed"] | drawn["random"])):
+        row, corpus_is = aligned.loc[i], "AB"[random.integers(2)]
+        corpus, model = (_reading(table, row, side) for side in ("gold", "pred"))
+        key.append({"samples": [sample for sample in drawn if i in drawn[sample]],
+                    "right": [corpus_is, "both"] if corpus != model else ["A", "B", "both"]})
+        own = table[(table["part"] == row["part"]) & (table["sentence"] == row["sentence"])]
+        a, b = (corpus, model) if corpus_is == "A" else (model, corpus)
+        rows.append({"number": len(rows) + 1, "sentence": " ".join(own["word"]), "A": a, "B": b, "right": ""})
+    questions = pd.DataFrame(rows, columns=["number", "sentence", "A", "B", "right"])
     path, secret = folder / "adjudicate.csv", folder / "adjudicate-key.json"
     answered = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else questions.head(0)
     if "right" not in answered or (answered["right"].str.strip() != "").any():
@@ -144,12 +145,12 @@ def _reading(table: pd.DataFrame, row: Mapping[str, Any], side: str) -> str:
 def adjudicated(questions: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """What the answers say, a row a sample: answered, wrong (the corpus's reading is not right), share, and its 95 % Wilson
     interval (Wilson 1927). For the disputed: how precise the candidates are; for the random: how often the corpus errs."""
-    key = pd.DataFrame(read_json(folder / "adjudicate-key.json"))
+    key = pd.DataFrame(read_json(folder / "adjudicate-key.json"), columns=["samples", "right"])
     given = questions["right"] != ""
     wrong = np.array([answer not in right for answer, right in zip(questions["right"], key["right"], strict=True)])
     rows = {}
     for sample in ("disputed", "random"):
-        mine = given & (key["sample"] == sample)
+        mine = given & np.array([sample in samples for samples in key["samples"]], bool)
         answered, errors = int(mine.sum()), int((mine & wrong).sum())
         bounds = stats.binomtest(errors, answered).proportion_ci(method="wilson") if answered else (np.nan, np.nan)
         rows[sample] = {"answered": answered, "wrong": errors, "share": errors / answered if answered else np.nan,

@@ -12,8 +12,9 @@ import pandas as pd
 from nerlib import decoding, evaluation, runs, statistics
 from nerlib.runs import Run
 
-# What may differ between the seeds of one configuration.
-NAMES = {"run", "seed"}
+# What may differ between the seeds of one configuration; the corpus itself is in the fingerprints.
+NAMES = {"run", "seed", "data", "data_validation", "data_test"}
+OTHER = "another type"  # no slice: of mentions that not all runs were to find
 
 
 @dataclass(eq=False)
@@ -38,8 +39,8 @@ class Comparison:
             if not matching:
                 raise FileNotFoundError(f"no finished run is called {name!r}: there is no reports/{name}/run.json")
             found |= {path.parent.name: Run(path.parent) for path in matching}
-        if len(found) < 2:
-            raise ValueError(f"runs = {names!r} names {len(found)} finished run(s); a comparison needs two at least")
+        if not found:
+            raise ValueError("runs: name the finished runs to be compared, for example runs = 'pos-shape-*'")
         configurations: dict[str, dict[int, Run]] = {}
         for name, run in found.items():
             seed = run.record["parameters"]["seed"]
@@ -56,20 +57,37 @@ class Comparison:
         for name, run in found.items():
             if part not in run.metrics:
                 raise ValueError(f"reports/{name} has no scores of the {part} part, in which alone all runs could be compared")
+            if key not in run.record["split"]:
+                raise ValueError(f"reports/{name} was made by an earlier version, without the {part} fingerprint: repeat it")
             groups.setdefault(run.record["split"][key], []).append(name)
         if len(groups) > 1:
             examples = " but ".join(f"{members[0]} {print_[:8]}" for print_, members in groups.items())
             raise ValueError(f"these runs were not scored on the same {part} sentences (fingerprints: {examples}); "
                              f"leave out {' '.join(min(groups.values(), key=len))}")
         types = sorted(set.intersection(*(set(run.metrics["types"]) for run in found.values())))
+        if not types:
+            raise ValueError(f"these runs have no entity type in common: {names}")
         prefix = os.path.commonprefix(list(configurations)) if len(configurations) > 1 else ""
         prefix = prefix[:prefix.rfind("-") + 1]
         return cls({name.removeprefix(prefix): seeds for name, seeds in configurations.items()}, prefix, part, types)
 
     @property
-    def first(self) -> Run:
-        """One of the runs, for what all have in common."""
-        return next(iter(next(iter(self.configurations.values())).values()))
+    def all(self) -> list[Run]:
+        """Every run."""
+        return [run for seeds in self.configurations.values() for run in seeds.values()]
+
+    def plain(self, name: str) -> str:
+        """A configuration's name as it is here, without prefix; it may end in @argmax or @viterbi. Raises ValueError."""
+        _, at, decoder = name.partition("@")
+        for given in (name, name.removeprefix(self.prefix)):
+            if given.partition("@")[0] in self.configurations and decoder in (["argmax", "viterbi"] if at else [""]):
+                return given
+        raise ValueError(f"there is no configuration {name!r}; there are {', '.join(self.configurations)}, and each with "
+                         "@argmax or @viterbi")
+
+    def seeds(self, name: str) -> dict[int, Run]:
+        """The runs of a configuration."""
+        return self.configurations[self.plain(name).partition("@")[0]]
 
     def table(self, run: Run, decoder: str = "") -> pd.DataFrame:
         """The part's rows of one run's predictions; with `decoder` ("argmax", "viterbi") decoded that way instead."""
@@ -83,62 +101,98 @@ class Comparison:
             return table.assign(predicted=np.array(run.metrics["tags"], object)[ids])
         return table
 
-    def seeds(self, name: str) -> dict[int, Run]:
-        """The runs of a configuration; `name` may end in @argmax or @viterbi. Raises ValueError for an unknown one."""
-        plain, _, decoder = name.removeprefix(self.prefix).partition("@")
-        if plain not in self.configurations or decoder not in ("", "argmax", "viterbi"):
-            raise ValueError(f"there is no configuration {name!r}; there are {', '.join(self.configurations)}, and each with "
-                             "@argmax or @viterbi")
-        return self.configurations[plain]
-
-    def title(self, a: str, b: str) -> str:
-        """What a comparison is called: "a - b", or "a: viterbi - argmax" for two decoders of one configuration."""
-        a, b = (name.removeprefix(self.prefix) for name in (a, b))
-        (plain_a, _, how_a), (plain_b, _, how_b) = a.partition("@"), b.partition("@")
-        return f"{plain_a}: {how_a} - {how_b}" if plain_a == plain_b else f"{a} - {b}"
-
     @cache  # noqa: B019 – a comparison lives as long as its notebook
-    def counts(self, name: str, seed: int, by: str = "type") -> tuple[np.ndarray, tuple[str, ...]]:
-        """Counts of one run (sentences, slices, 3), and the slices' names: by "type", "novelty" or "length" of mentions."""
-        run = self.seeds(name)[seed]
-        table = self.table(run, name.partition("@")[2])
-        if by == "novelty":
-            names = ("seen", "other type", "unseen")
-            return statistics.counts(table, names, lambda found: evaluation.novelty(found, run.training)), names
+    def counts(self, name: str, seed: int, by: str = "type",
+               reference: Run | None = None) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Counts of one run (sentences, slices, 3) over mentions of the shared types, and the slices' names.
+
+        Slices are by "type", by "length", or by "novelty", for which the training part of `reference` decides.
+        """
+        table = self.table(self.seeds(name)[seed], self.plain(name).partition("@")[2])
+        if by == "type":
+            return statistics.counts(table, self.types), tuple(self.types)
         if by == "length":
-            names = ("1 word", "2 words", "3 words", "4 and more")
-            return statistics.counts(table, names, lambda found: np.array(names)[found["words"].clip(upper=4) - 1]), names
-        return statistics.counts(table, self.types), tuple(self.types)
+            names, slice_of = ("1 word", "2 words", "3 words", "4 and more"), self._length
+        else:
+            names = ("seen", "other type", "unseen")
+
+            def slice_of(found: pd.DataFrame) -> pd.Series:
+                return evaluation.novelty(found, reference.training)
+        def shared(found: pd.DataFrame) -> pd.Series:
+            return slice_of(found).where(found["type"].isin(self.types), OTHER)
+        return statistics.counts(table, names, shared), names
+
+    @staticmethod
+    def _length(found: pd.DataFrame) -> pd.Series:
+        return found["words"].map(lambda n: "1 word" if n == 1 else f"{n} words" if n < 4 else "4 and more")
 
     def f1(self, name: str) -> dict[int, float]:
         """Micro F1 over the shared types, seed by seed."""
         return {seed: float(statistics.f1(self.counts(name, seed)[0].sum((0, 1)))) for seed in self.seeds(name)}
 
     def scores(self) -> pd.DataFrame:
-        """A row a configuration: mean over seeds, sd, t interval; the bootstrap interval of its first seed's sentences."""
+        """A row a configuration: mean over seeds, sd, t interval; the bootstrap interval of its first seed's sentences; mean
+        number of tags that IOB2 does not allow; mean accuracy of the POS head, where there is one."""
         rows = {}
         for name, seeds in self.configurations.items():
             one = statistics.of_one_run(self.counts(name, min(seeds))[0].sum(1))
+            tables = [self.table(run) for run in seeds.values()]
+            with_head = [table for table in tables if table["pos_predicted"].notna().all()]
             rows[name] = statistics.over_seeds(list(self.f1(name).values())) | {
-                "one run low": one["low"], "one run high": one["high"]}
+                "one run low": one["low"], "one run high": one["high"],
+                "illegal tags": np.mean([evaluation.illegal(table, "predicted") for table in tables]),
+                "POS accuracy": np.mean([(table["pos"] == table["pos_predicted"]).mean() for table in with_head])
+                if with_head else np.nan}
         return pd.DataFrame(rows).T.astype({"seeds": int})
 
-    def tested(self, pairs: Sequence[tuple[str, str]]) -> dict[str, dict[str, Any]]:
-        """Verdicts on the declared pairs, a family: {"a - b": as statistics.family says}."""
-        block = statistics.blocks(self.table(self.first)["sentence"].unique())
+    def contrasts(self, comparisons: str, baseline: str = "") -> dict[str, tuple[tuple[int, str], ...]]:
+        """Title → (weight, configuration) of each comparison. Raises ValueError.
+
+        `comparisons`: "a:b" is F1(a) - F1(b), "a:b:c:d" the interaction (a - b) - (c - d); "" is each configuration
+        against the baseline ("": the first).
+        """
+        names = list(self.configurations)
+        against = self.plain(baseline) if baseline else names[0]
+        wanted = [entry.split(":") for entry in comparisons.split()] or [[name, against] for name in names if name != against]
+        if not wanted:
+            raise ValueError(f"there is one configuration only, {against}: name runs of another, or comparisons such as "
+                             f"{against}@viterbi:{against}@argmax")
+        result: dict[str, tuple[tuple[int, str], ...]] = {}
+        for entry in wanted:
+            if len(entry) not in (2, 4) or len(set(entry)) < len(entry):
+                raise ValueError(f"comparisons: {':'.join(entry)!r}; write a:b, or a:b:c:d for (a - b) - (c - d)")
+            plain = [self.plain(name) for name in entry]
+            title = " - ".join(_title(*pair) if len(plain) == 2 else f"({_title(*pair)})" for pair in
+                               zip(plain[::2], plain[1::2], strict=True))
+            if title in result:
+                raise ValueError(f"comparisons: {':'.join(entry)!r} stands twice")
+            result[title] = tuple(zip((1, -1, -1, 1), plain, strict=False))
+        return result
+
+    def tested(self, contrasts: dict[str, tuple[tuple[int, str], ...]]) -> dict[str, dict[str, Any]]:
+        """Verdicts on the declared contrasts, a family: title → as statistics.family says. Raises ValueError."""
+        unit, kind = statistics.units(self.table(self.all[0])["sentence"].unique())
         results = {}
-        for a, b in pairs:
-            both = ({seed: self.counts(name, seed)[0].sum(1) for seed in self.seeds(name)} for name in (a, b))
-            results[self.title(a, b)] = statistics.pair(*both, block) | {"a": a, "b": b}
+        for title, terms in contrasts.items():
+            counted = [(weight, {seed: self.counts(name, seed)[0].sum(1) for seed in self.seeds(name)})
+                       for weight, name in terms]
+            try:
+                results[title] = statistics.contrast(counted, unit) | {"unit": kind}
+            except ValueError as error:
+                raise ValueError(f"{title}: {error}") from None
         return statistics.family(results)
 
-    def where(self, pairs: Sequence[tuple[str, str]], by: str) -> pd.DataFrame:
-        """Mean difference of F1 over common seeds in each slice (columns) for each pair (rows)."""
+    def where(self, contrasts: dict[str, tuple[tuple[int, str], ...]], by: str) -> pd.DataFrame:
+        """Mean over common seeds of each contrast (rows) of F1 in each slice (columns). For novelty, the training part of a
+        contrast's last term decides for all its terms, so that none is judged by another list of known names."""
         rows = {}
-        for a, b in pairs:
-            common = sorted(set(self.seeds(a)) & set(self.seeds(b)))
-            of = {name: np.array([statistics.f1(self.counts(name, seed, by)[0].sum(0)) for seed in common]) for name in (a, b)}
-            rows[self.title(a, b)] = dict(zip(self.counts(a, common[0], by)[1], (of[a] - of[b]).mean(0), strict=True))
+        for title, terms in contrasts.items():
+            common = sorted(set.intersection(*(set(self.seeds(name)) for _, name in terms)))
+            reference = self.seeds(terms[-1][1])[common[0]] if by == "novelty" else None
+            values = [weight * statistics.f1(self.counts(name, seed, by, reference)[0].sum(0))
+                      for weight, name in terms for seed in common]
+            slices = self.counts(terms[0][1], common[0], by, reference)[1]
+            rows[title] = dict(zip(slices, np.sum(values, 0) / len(common), strict=True))
         return pd.DataFrame(rows).T
 
     def settings(self) -> pd.DataFrame:
@@ -146,35 +200,14 @@ class Comparison:
         first = {name: next(iter(seeds.values())).record for name, seeds in self.configurations.items()}
         columns = sorted(differing([record["parameters"] for record in first.values()]) - NAMES)
         parts = sorted({record["split"]["training_fingerprint"] for record in first.values()})
+        trained = {name: [run.record["training"] for run in seeds.values()] for name, seeds in self.configurations.items()}
         return pd.DataFrame({name: {
             "seeds": len(self.configurations[name]), **{column: record["parameters"].get(column) for column in columns},
             "training part": chr(ord("A") + parts.index(record["split"]["training_fingerprint"])),
             "training sentences": record["split"]["training"],
-            "training seconds": float(np.median([run.record["training"]["seconds"]["training"]
-                                                 for run in self.configurations[name].values()])),
-            "word pieces a second": float(np.median([run.record["training"]["pieces_per_second"]
-                                                     for run in self.configurations[name].values()]))}
+            "training seconds": float(np.median([row["seconds"]["training"] for row in trained[name]])),
+            "word pieces a second": float(np.median([row["pieces_per_second"] for row in trained[name]]))}
             for name, record in first.items()}).T
-
-    def methods(self, tests: int) -> str:
-        """The paragraph on methods that a paper would need, from the runs' records."""
-        record = self.first.record
-        seeds = sorted({seed for seeds in self.configurations.values() for seed in seeds})
-        commits = sorted({run.record["git"]["commit"] or "unknown" for seeds in self.configurations.values()
-                          for run in seeds.values()})
-        corpus = record["corpus"]
-        return (
-            f"We fine-tuned {record['encoder']['name']} (torch {record['versions']['torch']}, transformers "
-            f"{record['versions']['transformers']}) on {record['split']['training']:,} sentences of a corpus of "
-            f"{corpus['sentences']:,} (SHA-256 {corpus['sha256'][:12]}…) in {len(self.configurations)} configurations with "
-            f"{len(seeds)} seeds each at most. Scores are micro F1 of exact mentions of {', '.join(self.types)} (seqeval "
-            f"{record['versions']['seqeval']}, default mode) on {record['split'][self.part]:,} {self.part} sentences; the "
-            "epoch was chosen on validation data. Differences are paired by seed and given with 95 % t intervals over seeds "
-            f"and with 95 % percentile intervals of {statistics.RESAMPLES:,} bootstrap resamples over blocks of neighbouring "
-            f"sentences. We tested {tests} comparisons, declared in advance, and call a difference one only if the t test and "
-            "the bootstrap both reject its absence at 5 % after Holm's correction; “no difference” means that both "
-            f"bound it within ±{statistics.MARGIN} F1 (two one-sided tests). Code: commit "
-            f"{', '.join(commit[:10] for commit in commits)}.")
 
 
 def differing(records: Sequence[dict[str, Any]]) -> set[str]:
@@ -182,11 +215,6 @@ def differing(records: Sequence[dict[str, Any]]) -> set[str]:
     return {name for name in set().union(*records) if len({repr(record.get(name)) for record in records}) > 1}
 
 
-def pairs_of(comparisons: str, baseline: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """The pairs that 'a:b c:d' names, or else each configuration against the baseline. Raises ValueError."""
-    if not comparisons:
-        return [(name, baseline) for name in names if name != baseline]
-    pairs = [tuple(pair.split(":")) for pair in comparisons.split()]
-    if wrong := [pair for pair in pairs if len(pair) != 2]:
-        raise ValueError(f"comparisons: {':'.join(wrong[0])!r} is no pair; write two configurations as a:b")
-    return pairs
+def _title(a: str, b: str) -> str:
+    (plain_a, _, how_a), (plain_b, _, how_b) = a.partition("@"), b.partition("@")
+    return f"{plain_a}: {how_a or 'as trained'} - {how_b or 'as trained'}" if plain_a == plain_b else f"{a} - {b}"

@@ -191,11 +191,11 @@ def by_slice(table: pd.DataFrame, aligned: pd.DataFrame, of_gold: pd.Series, of_
     `of_gold`, `of_pred`: the slice of each mention of mentions(table, "gold") and (table, "predicted"), in order.
     """
     right = aligned[aligned["kind"] == "correct"]
-    gold = pd.DataFrame({"slice": of_gold.to_numpy(), "hit": np.isin(mentions(table)["first"], right["gold_first"])})
+    gold = pd.DataFrame({"slice": of_gold.array, "hit": np.isin(mentions(table)["first"], right["gold_first"])})
     result = gold.groupby("slice", sort=True, observed=True)["hit"].agg(recall="mean", support="size")
     if of_pred is not None:
         firsts = mentions(table, "predicted")["first"]
-        pred = pd.DataFrame({"slice": of_pred.to_numpy(), "hit": np.isin(firsts, right["pred_first"])})
+        pred = pd.DataFrame({"slice": of_pred.array, "hit": np.isin(firsts, right["pred_first"])})
         result["precision"] = pred.groupby("slice", observed=True)["hit"].mean().reindex(result.index).fillna(0.0)
         total = (result["precision"] + result["recall"]).replace(0, np.nan)
         result["f1"] = (2 * result["precision"] * result["recall"] / total).fillna(0.0)

@@ -1,11 +1,14 @@
 """What the model is given beside word pieces: POS tags (the corpus's, its own, or a control), word shapes, a lexicon."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nerlib.corpus import Corpus
+from nerlib.runs import read_json, write_atomically
 from nerlib.split import BLOCK
 
 PAD_POS, IGNORE_POS = 0, 1  # POS ids of special pieces, and of pieces after a word's first
@@ -81,9 +84,19 @@ class Lexicon:
         """
         totals = self.counts.sum(0)
         at = pd.Index(self.words).get_indexer(words)
-        counts = np.where(at[:, None] >= 0, self.counts[at], 0)
+        counts = np.vstack([self.counts, 0 * totals])[at]  # -1, an unknown word, is the last row: nothing
         often = counts.sum(1, keepdims=True)
         return np.hstack([(counts + totals / max(totals.sum(), 1)) / (often + 1), np.log1p(often)]).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Write a JSON file: word → counts."""
+        write_atomically(path, json.dumps(dict(zip(self.words, self.counts.tolist(), strict=True)), ensure_ascii=False))
+
+    @classmethod
+    def load(cls, path: Path) -> "Lexicon":
+        """Read what `save` wrote."""
+        content = read_json(path)
+        return cls(content, np.array(list(content.values())))
 
 
 def lexicon_of(corpus: Corpus, training: np.ndarray) -> tuple[Lexicon, np.ndarray]:
@@ -128,6 +141,8 @@ def pretrained_pos(corpus: Corpus, sentences: np.ndarray, vocabulary: list[str],
     with np.errstate(divide="ignore", invalid="ignore"):
         information = np.nan_to_num(np.log(counts / expected), nan=0, neginf=0).clip(0)
     left, strength, _ = np.linalg.svd(information, full_matrices=False)
+    if not strength[0]:
+        raise ValueError("pos_init = pretrained: the training part's POS sequences say nothing, all of its tags are alike")
     rank = min(dim, int((strength > 1e-9 * strength[0]).sum()))
     vectors = left[:, :rank] * np.sqrt(strength[:rank])
     vectors = vectors @ np.linalg.qr(random.standard_normal((dim, rank)))[0].T

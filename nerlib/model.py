@@ -160,7 +160,7 @@ def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: 
 
 
 def load(folder: Path) -> tuple[BERTNERWithPOS, PreTrainedTokenizerBase, Vocabulary]:
-    """A saved model in eval mode, its tokenizer and vocabulary, from the folder alone."""
+    """A saved model in eval mode, its tokenizer and vocabulary, from the folder alone; Lexicon.load reads its lexicon."""
     head = json.loads((folder / "ner.json").read_text("utf-8"))
     vocabulary = Vocabulary(head["labels"], head["pos"])
     bert = BertModel(BertConfig.from_pretrained(folder, attn_implementation=attention()), add_pooling_layer=False)

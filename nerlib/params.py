@@ -143,7 +143,8 @@ class Comparison(Params):
     limits: str = Field("", description="what its answer does not say")
     runs: str = Field("", description="finished runs: names or patterns with *, separated by spaces")
     baseline: str = Field("", description="the configuration that the others are compared with; '': the first by name")
-    comparisons: str = Field("", description="pairs to test, 'a:b c@viterbi:c@argmax'; '': each against the baseline")
+    comparisons: str = Field("", description="what to test: a:b, a@viterbi:a@argmax, a:b:c:d; '': each against the baseline")
+    declared: str = Field("", description="where the comparisons stood before the runs")
 
 
 def _assigned(source: str) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """One function per figure. Each returns the figure and its alternative text, which says what the figure shows."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -171,8 +172,7 @@ def forest(verdicts: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
 def differences(table: pd.DataFrame, title: str, x: str) -> Picture:
     """Mean differences of F1: a row a comparison, a marker a slice (column of `table`)."""
     figure, axes = _axes(1.6 + 0.42 * len(table), title, "difference of F1 (mean over seeds)", "comparison")
-    shapes = "os^DvP*X"
-    for column, colour, marker in zip(table.columns, colours(table.columns), shapes, strict=False):
+    for column, colour, marker in zip(table.columns, colours(table.columns), itertools.cycle("os^DvP*X"), strict=False):
         axes.plot(table[column], range(len(table)), marker, color=colour, markersize=8, label=column)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.locator_params(axis="x", nbins=6)

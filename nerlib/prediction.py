@@ -62,8 +62,9 @@ def _owned(data: NERDatasetWithPOS, windows: list[int]) -> tuple[np.ndarray, np.
 def table(data: Corpus, sentences: np.ndarray, part: str, prediction: Prediction, vocabulary: Vocabulary,
           given: np.ndarray | None) -> pd.DataFrame:
     """One row a word: part, sentence (index in the file), position, word, pos (the corpus's), pos_used (what the model
-    embedded: a given tag or its own), pos_predicted (by its POS head), gold, predicted, argmax, confidence = P(predicted)
-    and loss = -ln P(gold). `given` (words of the corpus,): as `features.given_pos` says."""
+    embedded: a given tag, or its own most probable one for the mixture of all), pos_predicted (by its POS head), gold,
+    predicted, argmax, confidence = P(predicted) and loss = -ln P(gold). `given` (words of the corpus,): as
+    `features.given_pos` says."""
     rows = data.table(sentences)
     own = None if prediction.pos is None else np.array(vocabulary.pos, object)[prediction.pos]
     rows.insert(0, "part", part)

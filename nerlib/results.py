@@ -7,12 +7,15 @@
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from nerlib.comparison import Comparison
 from nerlib.runs import LEDGER, ROOT, STAGES, Run, read_json, write_atomically, write_json
+from nerlib.statistics import MARGIN, RESAMPLES
 
 RESULTS = ROOT / "reports" / "results"
 
@@ -45,6 +48,40 @@ def _run(finished: Run) -> dict[str, Any]:
         text = text.replace(path, Path(path).name) if path else text  # where a file lay on this machine concerns nobody
     history = pd.read_csv(finished.path / "history.csv").to_dict("records")
     return {**finished.metrics, "history": history, "run": json.loads(text), "stages": stages}
+
+
+def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], declared: str = "") -> str:
+    """The paragraph on methods that a paper would need, from the records of all runs; `declared`: where the comparisons stood
+    before the runs."""
+    def every(path: str) -> str:
+        values = []
+        for run in compared.all:
+            value: Any = run.record
+            for key in path.split("/"):
+                value = value[key]
+            values.append(f"{value:,}" if isinstance(value, int) else str(value))
+        return " or ".join(sorted(set(values)))
+    commits = {(run.record["git"]["commit"] or "unknown")[:10]
+               + ("" if run.record["git"]["clean"] else " with uncommitted changes") for run in compared.all}
+    kept = {"the epoch with the best validation score was kept" if run.record["split"]["validation"]
+            else "the last epoch was kept" for run in compared.all}
+    by_it = ", by which the epoch was chosen too, so that scores are slightly too good" if compared.part == "validation" else ""
+    seeds = sorted({len(row["seeds"]) for row in verdicts.values()})
+    drawn = next(iter(verdicts.values()))
+    unit = {"block": "blocks of 100 neighbouring sentences", "sentence": "sentences"}[drawn["unit"]]
+    corpus = compared.all[0].record["corpus"]
+    return (
+        f"We fine-tuned {every('encoder/name')} (torch {every('versions/torch')}, transformers "
+        f"{every('versions/transformers')}) on {every('split/training')} sentences of a corpus of {corpus['sentences']:,} "
+        f"(SHA-256 {corpus['sha256'][:12]}…) in {len(compared.configurations)} configurations; {' or '.join(sorted(kept))}. "
+        f"Scores are micro F1 of exact mentions of {', '.join(compared.types)} (seqeval {every('versions/seqeval')}, default "
+        f"mode) on {every(f'split/{compared.part}')} {compared.part} sentences{by_it}. Differences are paired by seed "
+        f"({' or '.join(map(str, seeds))} seeds) and given with 95 % t intervals over seeds and with 95 % percentile intervals "
+        f"of {RESAMPLES:,} bootstrap resamples over {drawn['units']} {unit}. Only seeds and sentences vary: the split is one. "
+        f"We tested {len(verdicts)} comparisons{f', declared in {declared} before the runs' if declared else ''}. A difference "
+        "is claimed if the t test and the bootstrap both reject its absence at 5 %, and no difference if both bound it within "
+        f"±{MARGIN} F1 (two one-sided tests at 5 %), each after Holm's correction over all comparisons. Code: commit "
+        f"{', '.join(sorted(commits))}.")
 
 
 def write_page(results: Path = RESULTS) -> Path:

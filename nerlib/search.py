@@ -1,8 +1,9 @@
 """A search of hyperparameters on validation F1, which can be interrupted and goes on where it was.
 
-    python -m nerlib.search params/searches/gmb.yaml [--data PATH]
+    python -m nerlib.search params/searches/gmb-search.yaml [--data PATH]
 
-Everything stands in reports/<name>/: the study (SQLite), index.html, and the best trial as a parameter file, best.yaml.
+What it finds stands in reports/<name>/: the study (SQLite), index.html, and the best trial as a parameter file, best.yaml.
+Its processes train in reports/<name>-worker-N/, one trial after the other.
 """
 
 import argparse
@@ -18,24 +19,20 @@ import pandas as pd
 import torch
 import yaml
 from optuna.trial import TrialState
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from nerlib import plots, report, runs, training
 from nerlib.params import Params
+from nerlib.plan import Plan
 from nerlib.split import load
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+WHOLE = 60  # a training's length in the study: a multiple of 1 to 6, so that trials are compared at equal shares of theirs
 
 
-class Search(BaseModel):
-    """What a file in params/searches/ holds."""
+class Search(Plan):
+    """What a file in params/searches/ holds; no trial scores the test part."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study and of its folder in reports/")
-    question: str = Field(min_length=1, description="what the search is to answer")
-    layers: list[str] = Field([], description="parameter files that all trials start from, a later one wins")
-    common: dict[str, Any] = Field({}, description="parameters of all trials; score_test is false by itself")
     between: dict[str, tuple[float, float]] = Field({}, description="name → lowest and highest value")
     log_between: dict[str, tuple[float, float]] = Field({}, description="the same on a logarithmic scale")
     among: dict[str, list[Any]] = Field({}, description="name → values to choose from")
@@ -44,35 +41,24 @@ class Search(BaseModel):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        spaces = [self.between, self.log_between, self.among]
-        if not any(spaces):
+        ranges = self.between | self.log_between
+        if not ranges | self.among:
             raise ValueError("between, log_between and among name no parameter to search")
-        for one, other in itertools.combinations(spaces, 2):
-            if twice := sorted(set(one) & set(other)):
-                raise ValueError(f"{twice[0]} stands twice")
+        if len(ranges | self.among) < len(self.between) + len(self.log_between) + len(self.among):
+            raise ValueError("between, log_between and among name a parameter twice")
         if self.common.get("score_test"):
             raise ValueError("common: score_test must stay false: a search that reads the test part spoils it")
-        for pick in (0, -1):  # the corners of the space
-            self.params({name: values[pick] for space in spaces for name, values in space.items()}, "corner")
+        for values in itertools.product(*self.among.values()):
+            chosen = dict(zip(self.among, values, strict=True))
+            for end in (0, 1):
+                self.params(chosen | {name: ends[end] for name, ends in ranges.items()}, "x")
         return self
-
-    @classmethod
-    def load(cls, file: str | Path) -> Self:
-        """The search in a YAML file. Raises FileNotFoundError, ValueError with file and reason."""
-        try:
-            return cls(**yaml.safe_load(Path(file).read_text("utf-8")))
-        except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc'])) or 'search'}: {e['msg']}" for e in error.errors()]
-            raise ValueError(f"{file}: " + "; ".join(problems)) from None
-        except (yaml.YAMLError, TypeError) as error:
-            raise ValueError(f"{file}: not a mapping of names to values in YAML: {error}") from None
 
     def params(self, values: dict[str, Any], run: str, data: str = "") -> Params:
         """The parameters of a trial with the given values."""
         whole = {name for name, field in Params.model_fields.items() if field.annotation is int}
         values = {name: round(value) if name in whole else value for name, value in values.items()}
-        values = {"score_test": False} | self.common | values | {"run": run} | ({"data": data} if data else {})
-        return Params.from_yaml(*(runs.ROOT / layer for layer in self.layers), **values)
+        return super().params({"score_test": False} | values, run, data)
 
     def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
         """Values for one trial."""
@@ -80,17 +66,19 @@ class Search(BaseModel):
                 | {name: trial.suggest_float(name, *ends, log=True) for name, ends in self.log_between.items()}
                 | {name: trial.suggest_categorical(name, values) for name, values in self.among.items()})
 
-    def study(self) -> optuna.Study:
-        """The study as it stands: TPE (Bergstra et al. 2011); trials below the median of their epoch are pruned."""
-        path = runs.folder(self.name) / "study.db"
-        return optuna.create_study(
-            study_name=self.name, storage=f"sqlite:///{path}", load_if_exists=True, direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=self.seed + os.getpid() % 1000, constant_liar=True),
+    def study(self, worker: int = 0) -> optuna.Study:
+        """The study as it stands: TPE (Bergstra et al. 2011); what is below the median at its share of training is pruned."""
+        storage = f"sqlite:///{runs.folder(self.name) / 'study.db'}"
+        study = optuna.create_study(
+            study_name=self.name, storage=storage, load_if_exists=True, direction="maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0))
+        begun_at = self.seed * 10**6 + worker * 10**4 + len(study.get_trials())  # a resumed study draws new values
+        study.sampler = optuna.samplers.TPESampler(seed=begun_at, constant_liar=True)
+        return study
 
 
-def _work(search: Search, data: str, worker: int) -> None:
-    """Trials in one process and one thread, until there are enough."""
+def _work(search: Search, data: str, worker: int, parent: int) -> None:
+    """Trials in one process and one thread, until there are enough or the parent is gone."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name = f"{search.name}-worker-{worker}"
@@ -99,29 +87,49 @@ def _work(search: Search, data: str, worker: int) -> None:
         params = search.params(search.suggest(trial), name, data)
 
         def watch(epoch: int, f1: float) -> None:
-            trial.report(f1, epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned
+            if os.getppid() != parent:
+                os._exit(1)  # killed with the parent, only later: the trial stays unfinished and is begun again
+            if epoch < params.epochs:
+                trial.report(f1, WHOLE * epoch // params.epochs)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
         result = training.train(params, *load(params, runs.ROOT), runs.folder(name), watch)
-        print(f"trial {trial.number}: {result.history['validation_f1'].max():.4f}", flush=True)
-        return float(result.history["validation_f1"].max())
-    search.study().optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(search.trials, FINISHED)])
+        best = float(result.history["validation_f1"].max())
+        trial.report(best, WHOLE)
+        print(f"trial {trial.number}: {best:.4f}", flush=True)
+        return best
+    with runs.locked(name):
+        search.study(worker).optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(search.trials, FINISHED)])
 
 
 def run(search: Search, data: str = "", workers: int = 0) -> Path:
     """Make the trials that are missing, then the page and best.yaml; returns the page's path.
 
     `workers` processes of one thread (0: as many as there are cores). Trials that were under way when a process was
-    killed are begun again with the same values.
+    killed are begun again with the same values. Raises ValueError where the study was begun with other parameters or data.
     """
-    study = search.study()
+    study, count = search.study(), workers or os.cpu_count() or 1
+    fixed = search.params({name: values[0] for name, values in (search.between | search.log_between | search.among).items()},
+                          search.name, data)
+    split = load(fixed, runs.ROOT)[1]
+    begun = {"parameters": fixed.model_dump(mode="json", exclude={"data", "data_validation", "data_test"}),
+             "space": search.model_dump(mode="json", include={"between", "log_between", "among"}),
+             "training": split.training_fingerprint}
+    if study.user_attrs.setdefault("begun", begun) != begun:
+        raise ValueError(f"reports/{search.name}/study.db was begun with other parameters, space or corpus; its trials cannot "
+                         "be compared with new ones. Give the search another name, or remove that folder")
+    study.set_user_attr("begun", begun)
+    for worker in range(count):
+        with runs.locked(f"{search.name}-worker-{worker}"):
+            pass  # a worker whose parent was killed ends after its epoch
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
     missing = search.trials - len(study.get_trials(states=FINISHED))
     if missing > 0:
-        context, count = multiprocessing.get_context("spawn"), min(workers or os.cpu_count() or 1, missing)
-        processes = [context.Process(target=_work, args=(search, data, worker)) for worker in range(count)]
+        context = multiprocessing.get_context("spawn")
+        processes = [context.Process(target=_work, args=(search, data, worker, os.getpid()))
+                     for worker in range(min(count, missing))]
         for process in processes:
             process.start()
         for process in processes:
@@ -140,9 +148,8 @@ def write(search: Search) -> Path:
     complete = trials[trials["state"] == "COMPLETE"].drop(columns="state")
     runs.write_atomically(folder / "trials.csv", trials.to_csv(index=False))
     best = search.params(study.best_params, f"{search.name}-best")
-    content = {name: value for name, value in best.changed().items() if name != "score_test"}
     head = f"# The best of {len(trials)} trials by validation micro F1, {study.best_value:.4f}. {search.question}\n"
-    runs.write_atomically(folder / "best.yaml", head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    runs.write_atomically(folder / "best.yaml", head + yaml.safe_dump(best.changed(), sort_keys=False, allow_unicode=True))
     figures = {"search_trials": plots.parallel(complete.set_index("number"), "value", f"Trials of {search.name}")}
     if len(complete) > 1 and complete["value"].nunique() > 1:
         weights = pd.Series(optuna.importance.get_param_importances(study)).sort_values(ascending=False)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.optimize import brentq
 
 from nerlib.evaluation import mentions
 from nerlib.split import BLOCK
 
 MARGIN = 0.003  # F1: two configurations that differ by less are the same for all practical purposes
-ALPHA, RESAMPLES = 0.05, 10_000
+ALPHA, RESAMPLES, FEWEST = 0.05, 10_000, 20  # FEWEST: blocks that a bootstrap over blocks needs
 Seeds = Mapping[int, np.ndarray]  # seed → counts (sentences, 3) of the run with that seed
 
 
@@ -84,54 +85,81 @@ def blocks(sentences: np.ndarray) -> np.ndarray:
     return np.unique(sentences // BLOCK, return_inverse=True)[1]
 
 
-def pair(a: Seeds, b: Seeds, block: np.ndarray, resamples: int = RESAMPLES, margin: float = MARGIN) -> dict[str, Any]:
-    """What can be said of F1(a) - F1(b), paired by the seeds that both have (two at least), `block` (sentences,).
+def units(sentences: np.ndarray) -> tuple[np.ndarray, str]:
+    """What the bootstrap draws: which unit each sentence belongs to, and what a unit is.
 
-    Luck of the seed: t interval and test of the per-seed differences. Luck of the sentences: bootstrap over blocks of the
-    difference of the means over seeds. `p` is the larger of the two tests' p, `p_equal` the larger p of the two one-sided
-    tests against ±margin (Schuirmann 1987), again of both kinds. Raises ValueError where there are no two common seeds.
+    Blocks of neighbours, since names recur next door; where there are fewer than FEWEST, single sentences, since a handful
+    of blocks says nothing of their spread.
     """
-    seeds = sorted(set(a) & set(b))
+    block = blocks(sentences)
+    return (block, "block") if block.max(initial=-1) + 1 >= FEWEST else (np.arange(len(sentences)), "sentence")
+
+
+def contrast(terms: Sequence[tuple[int, Seeds]], unit: np.ndarray, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """What can be said of a sum of F1 with weights, such as F1(a) - F1(b), paired by the seeds that all terms have.
+
+    `terms`: (weight, runs); `unit` (sentences,): what is drawn together. Luck of the seed: t interval and test of the
+    per-seed sums. Luck of the sentences: bootstrap over units of the mean over seeds. `p` is the larger of the two tests'
+    p, `p_equal` the larger p of the two one-sided tests against ±MARGIN (Schuirmann 1987), again of both kinds. With one
+    seed only there is no t test, and both are 1. Raises ValueError where the terms have no seed in common.
+    """
+    seeds = sorted(set.intersection(*(set(runs) for _, runs in terms)))
+    if not seeds:
+        raise ValueError("they have no seed in common")
+    weights = np.array([weight for weight, _ in terms])
+    counted = np.stack([np.stack([runs[seed] for _, runs in terms], 1) for seed in seeds], 1)  # (sentences, seeds, terms, 3)
+    values = f1(counted.sum(0)) @ weights
+    summed = np.zeros((unit.max() + 1, *counted.shape[1:]))
+    np.add.at(summed, unit, counted)
+    samples = (f1(resampled(summed, resamples)) @ weights).mean(1)
+    result = {"seeds": seeds, "differences": values.tolist(), "difference": float(values.mean()), "units": len(summed),
+              "t_interval": [np.nan, np.nan], "bootstrap_interval": list(interval(samples)), "p": 1.0, "p_equal": 1.0,
+              "seed_error": np.nan, "sentence_error": float(samples.std(ddof=1))}
     if len(seeds) < 2:
-        raise ValueError(f"a paired comparison needs two common seeds at least; common are {seeds}")
-    differences = np.array([float(f1(a[seed].sum(0)) - f1(b[seed].sum(0))) for seed in seeds])
-    both = np.stack([np.stack([a[seed], b[seed]], 1) for seed in seeds], 1)  # (sentences, seeds, 2, 3)
-    units = np.zeros((block.max() + 1, *both.shape[1:]))
-    np.add.at(units, block, both)
-    scores = f1(resampled(units, resamples))  # (resamples, seeds, 2)
-    samples = (scores[..., 0] - scores[..., 1]).mean(1)
+        return result
 
     def tail(condition: np.ndarray) -> float:
         return float((condition.sum() + 1) / (len(samples) + 1))
 
-    with np.errstate(divide="ignore", invalid="ignore"):  # seeds that differ by exactly the same: t is infinite, or 0 / 0
-        test = stats.ttest_1samp(differences, 0)
-        above, below = (stats.ttest_1samp(differences, at, alternative=way).pvalue
-                        for at, way in ((-margin, "greater"), (margin, "less")))
-    low, high = test.confidence_interval(1 - ALPHA)
-    p = max(float(np.nan_to_num(test.pvalue, nan=1.0)), min(1.0, 2 * min(tail(samples <= 0), tail(samples >= 0))))
-    p_equal = max(float(np.nan_to_num(max(above, below), nan=1.0)), tail(samples <= -margin), tail(samples >= margin))
-    error = max(float(stats.sem(differences)), float(samples.std(ddof=1)))
-    return {"seeds": seeds, "differences": differences.tolist(), "difference": float(differences.mean()),
-            "t_interval": [float(low), float(high)], "bootstrap_interval": list(interval(samples)), "p": p, "p_equal": p_equal,
-            "standard_error": error}
+    with np.errstate(divide="ignore", invalid="ignore"):  # sums that are exactly the same: t is infinite, or 0 / 0
+        test = stats.ttest_1samp(values, 0)
+        above, below = (stats.ttest_1samp(values, at, alternative=way).pvalue
+                        for at, way in ((-MARGIN, "greater"), (MARGIN, "less")))
+    p, p_equal = (float(np.nan_to_num(value, nan=1.0)) for value in (test.pvalue, max(above, below)))
+    return result | {
+        "t_interval": list(map(float, test.confidence_interval(1 - ALPHA))), "seed_error": float(stats.sem(values)),
+        "p": max(p, min(1.0, 2 * min(tail(samples <= 0), tail(samples >= 0)))),
+        "p_equal": max(p_equal, tail(samples <= -MARGIN), tail(samples >= MARGIN))}
 
 
-def family(pairs: Mapping[str, dict[str, Any]], margin: float = MARGIN) -> dict[str, dict[str, Any]]:
-    """The verdict on each of the comparisons that were declared to be tested, all of them together.
+def family(contrasts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The verdict on each of the comparisons that are tested together.
 
-    p and p_equal are adjusted for their number (Holm 1979): below ALPHA, "difference" or "no difference" (beyond
-    ±margin); else "undecided", with the smallest difference that would have been found in four of five such experiments.
+    p and p_equal are adjusted for their number (Holm 1979), each kind by itself: below ALPHA, "difference" or "no
+    difference" (beyond ±MARGIN); else "undecided". `smallest_detectable` estimates from the observed spread which true
+    difference four of five such experiments would find by both tests.
     """
-    differ, equal = (holm([row[key] for row in pairs.values()]) for key in ("p", "p_equal"))
+    differ, equal = (holm([row[key] for row in contrasts.values()]) for key in ("p", "p_equal"))
     result = {}
-    for (name, row), p, p_equal in zip(pairs.items(), differ, equal, strict=True):
+    for (name, row), p, p_equal in zip(contrasts.items(), differ, equal, strict=True):
         verdict = "difference" if p < ALPHA else "no difference" if p_equal < ALPHA else "undecided"
-        freedom = len(row["seeds"]) - 1
-        needed = stats.t.ppf(1 - ALPHA / 2 / len(pairs), freedom) + stats.t.ppf(0.8, freedom)
-        result[name] = {**row, "p_holm": p, "p_equal_holm": p_equal, "margin": margin, "verdict": verdict,
-                        "smallest_detectable": float(needed * row["standard_error"])}
+        result[name] = {**row, "p_holm": p, "p_equal_holm": p_equal, "margin": MARGIN, "verdict": verdict,
+                        "smallest_detectable": detectable(row, ALPHA / len(contrasts))}
     return result
+
+
+def detectable(row: Mapping[str, Any], alpha: float, power: float = 0.8) -> float:
+    """The difference that both tests of a contrast find with this power at level `alpha`, from its standard errors.
+
+    The t test's power is that of the noncentral t distribution; the bootstrap's is taken as a normal test's.
+    """
+    freedom = len(row["seeds"]) - 1
+    if freedom < 1:
+        return float("nan")
+    critical = stats.t.ppf(1 - alpha / 2, freedom)
+    shift = brentq(lambda d: stats.nct.sf(critical, freedom, d) - power, 0, 10 * critical + 10)
+    normal = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
+    return float(max(shift * row["seed_error"], normal * row["sentence_error"]))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -141,12 +169,13 @@ def holm(p: Sequence[float]) -> list[float]:
     return stepped[np.argsort(order)].tolist()
 
 
-def error_overlap(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """How far two runs make the same errors: mentions that both miss or both invent, as a share of those that either does."""
+def error_overlap(tables: Mapping[str, pd.DataFrame], types: Sequence[str]) -> pd.DataFrame:
+    """How far two runs make the same errors in mentions of `types`: those that both miss or both invent, as a share of
+    those that either does."""
     wrong = {}
     for name, table in tables.items():
-        spans = {side: set(mentions(table, side)[["first", "last", "type"]].itertuples(index=False, name=None))
-                 for side in ("gold", "predicted")}
+        spans = {side: {span for span in mentions(table, side)[["first", "last", "type"]].itertuples(index=False, name=None)
+                        if span[2] in types} for side in ("gold", "predicted")}
         wrong[name] = spans["gold"] ^ spans["predicted"]
     return pd.DataFrame({a: {b: len(wrong[a] & wrong[b]) / len(wrong[a] | wrong[b]) if wrong[a] | wrong[b] else 1.0
                              for b in wrong} for a in wrong})

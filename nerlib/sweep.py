@@ -1,40 +1,35 @@
 """Many runs from one file: which parameters, which seeds, and, before anything runs, which comparisons will be tested.
 
-    python -m nerlib.sweep params/sweeps/pos-shape.yaml     lists the runs
+    python -m nerlib.sweep params/sweeps/pos-shape.yaml           lists the runs
+    python -m nerlib.sweep params/sweeps/pos-shape.yaml --check   fails unless all are finished as the file says
 
 The Snakefile runs them: make sweep SWEEP=params/sweeps/pos-shape.yaml
 """
 
+import argparse
 import itertools
 import sys
-from pathlib import Path
 from typing import Any, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from nerlib.params import Params
-from nerlib.runs import ROOT
+from nerlib.plan import Plan
+from nerlib.runs import Run
 
-PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+CORPUS = {"data", "data_validation", "data_test"}  # where it lies may differ; fingerprints tell whether it is the same
 
 
-class Sweep(BaseModel):
+class Sweep(Plan):
     """What a file in params/sweeps/ holds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str = Field(pattern=PATTERN, description="first part of the runs' names, and the name of the comparison")
-    question: str = Field(min_length=1, description="what the sweep is to answer")
-    limits: str = Field("", description="what its answer will not say")
-    layers: list[str] = Field([], description="parameter files that all runs start from, a later one wins")
-    common: dict[str, Any] = Field({}, description="parameters of all runs")
     cells: dict[str, dict[str, Any]] = Field({}, description="configurations: name → parameters")
     grid: dict[str, list[Any]] = Field({}, description="more configurations: each combination of these values")
     cell: str = Field("", description="name of a combination, with its values in braces: pos-{pos}-shape-{word_shape}")
     seeds: list[int] = Field(min_length=1, description="each configuration runs once with each")
     finals: list[str] = Field([], description="configurations that may score the test part; each time enters the ledger")
-    comparisons: list[tuple[str, str]] = Field([], description="the pairs that will be tested, as one family")
+    comparisons: list[list[str]] = Field([], description="what will be tested, as one family: [a, b] is a - b, [a, b, c, d] "
+                                                         "the interaction (a - b) - (c - d); a@viterbi: a, decoded that way")
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -43,41 +38,32 @@ class Sweep(BaseModel):
             raise ValueError("neither cells nor grid name a configuration")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: {self.seeds} names one twice")
-        plain = {name.partition("@")[0] for pair in self.comparisons for name in pair}
-        if unknown := sorted(plain - set(cells)):
-            raise ValueError(f"comparisons: no configuration is called {unknown[0]!r}; there are {', '.join(cells)}")
-        if unknown := sorted(set(self.finals) - set(cells)):
-            raise ValueError(f"finals: no configuration is called {unknown[0]!r}; there are {', '.join(cells)}")
+        if self.comparisons and len(self.seeds) < 2:
+            raise ValueError("comparisons need two seeds at least")
+        known = {f"{name}{decoder}" for name in cells for decoder in ("", "@argmax", "@viterbi")}
+        for where, names in [("finals", self.finals), *(("comparisons", row) for row in self.comparisons)]:
+            if unknown := [name for name in names if name not in (cells if where == "finals" else known)]:
+                raise ValueError(f"{where}: no configuration is called {unknown[0]!r}; there are {', '.join(cells)}")
+            if len(set(names)) < len(names) or (where == "comparisons" and len(names) not in (2, 4)):
+                raise ValueError(f"{where}: {names} names one twice, or is neither a pair nor two pairs")
+        if twice := [row for row in self.comparisons if self.comparisons.count(row) > 1]:
+            raise ValueError(f"comparisons: {twice[0]} stands twice")
         for run, values in self.runs().items():
-            params = Params.from_yaml(*self.files(), **values)
-            cell = run.removeprefix(f"{self.name}-").removesuffix(f"-{params.seed}")
-            if params.score_test and cell not in self.finals:
+            cell = run.removeprefix(f"{self.name}-").removesuffix(f"-{values['seed']}")
+            if self.params(values, run).score_test and cell not in self.finals:
                 raise ValueError(f"{cell} would score the test part: set score_test: false, or declare it among finals")
         return self
-
-    @classmethod
-    def load(cls, file: str | Path) -> Self:
-        """The sweep in a YAML file. Raises FileNotFoundError, ValueError with file and reason."""
-        try:
-            content = yaml.safe_load(Path(file).read_text("utf-8"))
-            return cls(**content)
-        except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc'])) or 'sweep'}: {e['msg']}" for e in error.errors()]
-            raise ValueError(f"{file}: " + "; ".join(problems)) from None
-        except (yaml.YAMLError, TypeError) as error:
-            raise ValueError(f"{file}: not a mapping of names to values in YAML: {error}") from None
-
-    def files(self) -> list[Path]:
-        """The layers, as paths."""
-        return [ROOT / layer for layer in self.layers]
 
     def configurations(self) -> dict[str, dict[str, Any]]:
         """Name → parameters of each configuration, in the order of the file. Raises ValueError where two have one name."""
         found = dict(self.cells)
         for values in itertools.product(*self.grid.values()) if self.grid else []:
             combination = dict(zip(self.grid, values, strict=True))
-            name = self.cell.format(**{key: str(value).lower() if isinstance(value, bool) else value
-                                       for key, value in combination.items()})
+            shown = {key: str(value).lower() if isinstance(value, bool) else value for key, value in combination.items()}
+            try:
+                name = self.cell.format(**shown)
+            except (KeyError, IndexError) as error:
+                raise ValueError(f"cell: {self.cell!r} names {error}; the grid has {', '.join(self.grid)}") from None
             if not name or name in found:
                 raise ValueError(f"cell: {self.cell!r} makes the name {name!r} twice; put all of {list(self.grid)} into it")
             found[name] = combination
@@ -99,17 +85,33 @@ class Sweep(BaseModel):
 
     def comparison(self) -> list[str]:
         """The command line of the sweep's comparison, after `python -m nerlib`."""
-        cells = list(self.configurations())
-        pairs = " ".join(f"{self.name}-{a}:{self.name}-{b}" for a, b in self.comparisons)
         given = {"run": self.name, "question": self.question, "limits": self.limits, "runs": " ".join(self.runs()),
-                 "baseline": f"{self.name}-{cells[0]}", "comparisons": pairs}
+                 "baseline": f"{self.name}-{next(iter(self.configurations()))}",
+                 "comparisons": " ".join(":".join(f"{self.name}-{name}" for name in row) for row in self.comparisons),
+                 "declared": f"the file of the sweep {self.name}" if self.comparisons else ""}
         return [*(word for name, value in given.items() for word in ("-p", name, value)), "--only", "05"]
+
+    def check(self) -> None:
+        """Raises FileNotFoundError for a run that is not finished, ValueError for one made with other parameters."""
+        for run, values in self.runs().items():
+            wanted = self.params(values, run).model_dump(exclude=CORPUS)
+            made = Params(**Run.load(run).record["parameters"]).model_dump(exclude=CORPUS)
+            if unlike := [f"{name} = {made[name]!r}, not {wanted[name]!r}" for name in wanted if made[name] != wanted[name]]:
+                raise ValueError(f"reports/{run} was made with {', '.join(unlike)}: remove its run.json and start again")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m nerlib.sweep", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", help="a file as in params/sweeps/")
+    parser.add_argument("--check", action="store_true", help="fail unless all runs are finished as the file says")
+    arguments = parser.parse_args()
+    try:
+        sweep = Sweep.load(arguments.file)
+        sweep.check() if arguments.check else print(*sweep.runs(), sep="\n")
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    try:
-        print(*Sweep.load(sys.argv[1]).runs(), sep="\n")
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(str(error))
+    main()

@@ -114,8 +114,7 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
     _write(result, data.table(split.training), folder)
     model.save(net.cpu(), tokenizer, vocabulary, params, folder / "model")
     if lexicon:
-        content = dict(zip(lexicon.words, lexicon.counts.tolist(), strict=True))
-        runs.write_atomically(folder / "model" / "lexicon.json", json.dumps(content, ensure_ascii=False))
+        lexicon.save(folder / "model" / "lexicon.json")
     runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
     return result
 

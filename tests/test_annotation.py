@@ -105,9 +105,11 @@ def asked(tmp_path):
 def test_questions_are_two_samples_in_random_order_with_blinded_readings(asked):
     rows, aligned, questions, folder = asked
     key = pd.read_json(folder / "adjudicate-key.json")
-    assert len(questions) == 200 and key["sample"].value_counts().to_dict() == {"disputed": 100, "random": 100}
-    assert (key["sample"] != key["sample"].shift()).sum() > 60  # mixed
-    assert 0.35 < (key["right"].str[0] == "A")[key["sample"] == "disputed"].mean() < 0.65
+    of = {sample: key["samples"].map(lambda samples, sample=sample: sample in samples) for sample in ("disputed", "random")}
+    assert of["disputed"].sum() == of["random"].sum() == 100 and (of["disputed"] | of["random"]).all() and len(questions) < 200
+    assert (of["random"] != of["random"].shift()).sum() > 60  # mixed
+    assert 0.35 < (key["right"].str[0] == "A")[of["disputed"]].mean() < 0.65
+    assert not questions.drop(columns="number").duplicated().any()
     disputed = annotation.disputes(rows, aligned)
     for question, hidden in zip(questions.itertuples(), key.itertuples(), strict=True):
         readings = {"A": question.A, "B": question.B}
@@ -117,7 +119,7 @@ def test_questions_are_two_samples_in_random_order_with_blinded_readings(asked):
         golds = {f"{row.gold}: {row.surface}" for row in own.itertuples() if row.kind != "spurious"} | {"no mention"}
         assert readings[side] in golds
         assert (question.A == question.B) == (len(hidden.right) == 3)
-        if hidden.sample == "disputed":
+        if "disputed" in hidden.samples:
             assert number in set(disputed["sentence"]) and question.A != question.B
     on_disk = pd.read_csv(folder / "adjudicate.csv", keep_default_na=False)
     assert on_disk.columns.tolist() == ["number", "sentence", "A", "B", "right"] and set(on_disk["right"]) == {""}
@@ -133,11 +135,11 @@ def answer(folder, of):
 def test_answers_survive_another_run_and_are_counted_with_wilsons_interval(asked):
     rows, aligned, _, folder = asked
     key = pd.read_json(folder / "adjudicate-key.json")
-    asked_of = {sample: [i for i in range(200) if key["sample"][i] == sample and len(key["right"][i]) == 2]
+    asked_of = {sample: [i for i in range(len(key)) if key["samples"][i] == [sample] and len(key["right"][i]) == 2]
                 for sample in ("disputed", "random")}
-    model = {i: "B" if key["right"][i][0] == "A" else "A" for i in range(200)}
+    model = {i: "B" if key["right"][i][0] == "A" else "A" for i in range(len(key))}
     corpus_errs = set(asked_of["disputed"][:30]) | set(asked_of["random"][:2])
-    answer(folder, lambda i, row: "" if i == asked_of["disputed"][99] else
+    answer(folder, lambda i, row: "" if i == asked_of["disputed"][-1] else
            ("neither" if i == asked_of["disputed"][0] else model[i]) if i in corpus_errs else
            "both" if i == asked_of["disputed"][50] else key["right"][i][0])
     questions = annotation.adjudication(rows, aligned, folder)
@@ -153,7 +155,13 @@ def test_equal_readings_are_right_whichever_is_named(asked):
     rows, aligned, questions, folder = asked
     answer(folder, lambda i, row: "B" if row.A == row.B else "")
     result = annotation.adjudicated(annotation.adjudication(rows, aligned, folder), folder)
-    assert result.loc["random", "answered"] > 10 and result.loc["random", "wrong"] == 0
+    assert result.loc["random", "answered"] > 5 and result.loc["random", "wrong"] == 0
+
+
+def test_words_with_blanks_are_words():
+    rows = table(["New_York slept", "B-geo O"], ["New_York slept", "B-geo O"])
+    again = annotation.repeated([rows.assign(word=rows["word"].str.replace("_", " "))])
+    assert (again["pairs"], again["f1"]) == (1, 1)
 
 
 def test_before_any_answer_nothing_is_called_wrong(asked):
@@ -190,4 +198,4 @@ def test_questions_without_answers_give_way_to_those_of_another_training(asked):
 def test_fewer_errors_than_questions_are_all_asked(tmp_path):
     rows = disputing()
     questions = annotation.adjudication(rows, evaluation.align(rows), tmp_path)
-    assert len(questions) == 3 + 6 and questions["number"].tolist() == list(range(1, 10))
+    assert len(questions) == 6 and questions["number"].tolist() == list(range(1, 7))

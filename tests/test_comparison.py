@@ -18,7 +18,7 @@ from PIL import Image
 from seqeval.metrics import f1_score
 from transformers import BertConfig, BertModel
 
-from nerlib import comparison, evaluation, results, runs, statistics, training
+from nerlib import evaluation, results, runs, statistics, training
 from nerlib.comparison import Comparison
 from nerlib.params import Params
 from nerlib.split import load
@@ -88,8 +88,8 @@ def test_a_single_configuration_keeps_its_name(nine, finish):
 
 
 @pytest.mark.parametrize("names, message", [
-    ("no-such-run", "no finished run is called 'no-such-run'"), ("{}-nine-none-1", "1 finished run"), ("", "0 finished run")])
-def test_too_few_runs_are_refused(nine, finish, names, message):
+    ("no-such-run", "no finished run is called 'no-such-run'"), ("", "name the finished runs")])
+def test_runs_that_are_not_there_are_refused(nine, finish, names, message):
     with pytest.raises((FileNotFoundError, ValueError), match=re.escape(message)):
         Comparison.of(names.format(finish.prefix))
 
@@ -154,32 +154,81 @@ def test_another_decoder_needs_no_other_run(nine):
 
 def test_verdicts_are_those_of_the_statistics(nine):
     found = Comparison.of(nine)
-    verdicts = found.tested([("corpus", "none"), ("corpus@viterbi", "corpus@argmax")])
-    assert list(verdicts) == ["corpus - none", "corpus: viterbi - argmax"]
+    verdicts = found.tested(found.contrasts("corpus:none corpus@viterbi:corpus@argmax shape:none:corpus:none@argmax"))
+    assert list(verdicts) == ["corpus - none", "corpus: viterbi - argmax", "(shape - none) - (corpus - none@argmax)"]
     row, f1 = verdicts["corpus - none"], {name: found.f1(name) for name in ("corpus", "none")}
     assert row["differences"] == pytest.approx([f1["corpus"][seed] - f1["none"][seed] for seed in SEEDS])
     assert row["verdict"] in ("difference", "no difference", "undecided")
+    last, shape = verdicts["(shape - none) - (corpus - none@argmax)"], found.f1("shape")
+    assert last["differences"] == pytest.approx([shape[seed] - f1["corpus"][seed] for seed in SEEDS])
 
 
 def test_slices_add_up_to_the_whole(nine):
     found = Comparison.of(nine)
     whole = found.counts("corpus", 1)[0].sum((0, 1))
     for by in ("novelty", "length"):
-        assert (found.counts("corpus", 1, by)[0].sum((0, 1)) == whole).all()
-    where = found.where([("corpus", "none")], "type")
+        assert (found.counts("corpus", 1, by, found.all[0])[0].sum((0, 1)) == whole).all()
+    where = found.where(found.contrasts("corpus:none"), "type")
     geo = [np.mean([statistics.f1(found.counts(name, seed)[0].sum(0)[0]) for seed in SEEDS]) for name in ("corpus", "none")]
     assert where.loc["corpus - none", "geo"] == pytest.approx(geo[0] - geo[1])
 
 
+def test_slices_leave_out_types_that_are_not_shared(finish):
+    finish("slices-five-1", seed=1)
+    finish("slices-two-1", seed=1, entity_types="geo per")
+    found = Comparison.of(f"{finish.prefix}-slices-*")
+    for name, by in itertools.product(("five", "two"), ("novelty", "length")):
+        assert (found.counts(name, 1, by, found.all[0])[0].sum((0, 1)) == found.counts(name, 1)[0].sum((0, 1))).all()
+
+
+def test_one_list_of_known_names_judges_both_sides(finish):
+    finish("known-a-1", seed=1)
+    finish("known-b-1", seed=1, validation_size=0.7)
+    found = Comparison.of(f"{finish.prefix}-known-*")
+    for name in ("a", "b"):
+        few = found.counts(name, 1, "novelty", found.seeds("b")[1])[0].sum(0)
+        assert few[0, 2] < found.counts(name, 1, "novelty", found.seeds("a")[1])[0].sum(0)[0, 2]  # fewer gold mentions are seen
+        expected = statistics.f1(few)
+        if name == "a":
+            first = expected
+    assert found.where(found.contrasts("a:b"), "novelty").loc["a - b"].tolist() == pytest.approx(list(first - expected))
+
+
 @pytest.mark.parametrize("text, expected", [
-    ("", [("b", "a"), ("c", "a")]), ("c:b", [("c", "b")]), ("b:a  c@viterbi:c", [("b", "a"), ("c@viterbi", "c")])])
-def test_pairs(text, expected):
-    assert comparison.pairs_of(text, "a", ["a", "b", "c"]) == expected
+    ("", ["corpus - none", "shape - none"]), ("shape:corpus", ["shape - corpus"]),
+    ("shape:none  corpus@viterbi:corpus", ["shape - none", "corpus: viterbi - as trained"])])
+def test_contrasts(nine, finish, text, expected):
+    found = Comparison.of(nine)
+    assert list(found.contrasts(text, "none")) == expected
+    full = " ".join(":".join(f"{found.prefix}{name}" for name in entry.split(":")) for entry in text.split())
+    assert list(found.contrasts(full, f"{found.prefix}none")) == expected
+    assert found.contrasts("shape:corpus")["shape - corpus"] == ((1, "shape"), (-1, "corpus"))
 
 
-def test_a_pair_of_one_is_refused():
-    with pytest.raises(ValueError, match="'a' is no pair"):
-        comparison.pairs_of("a:b a", "a", ["a", "b"])
+@pytest.mark.parametrize("text, message", [
+    ("corpus:none corpus", "'corpus'; write a:b"), ("corpus:corpus", "'corpus:corpus'; write a:b"),
+    ("corpus:none corpus:none", "stands twice"), ("corpus:nun", "no configuration 'nun'")])
+def test_wrong_contrasts_are_refused(nine, text, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Comparison.of(nine).contrasts(text)
+
+
+def test_one_configuration_can_only_be_compared_with_itself(nine, finish):
+    found = Comparison.of(f"{finish.prefix}-nine-none-*")
+    with pytest.raises(ValueError, match="one configuration only"):
+        found.contrasts("")
+    name = next(iter(found.configurations))
+    assert list(found.contrasts(f"{name}@viterbi:{name}@argmax")) == [f"{name}: viterbi - argmax"]
+
+
+def test_a_name_that_begins_like_the_prefix_is_found(finish):
+    finish("pre-pre-none-1", seed=1, score_test=False)
+    finish("pre-base-1", seed=1, score_test=False)
+    found = Comparison.of(f"{finish.prefix}-pre-*")
+    assert set(found.configurations) == {"pre-none", "base"}
+    assert found.seeds("pre-none") == found.seeds(f"{found.prefix}pre-none")
+    verdict = found.tested(found.contrasts("pre-none:base"))["pre-none - base"]
+    assert verdict["verdict"] == "undecided" and verdict["unit"] == "sentence"  # one seed, few sentences
 
 
 # --- notebook 05

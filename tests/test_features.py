@@ -116,6 +116,12 @@ def test_pretrained_vectors_come_from_the_training_part_alone():
     assert not np.array_equal(features.pretrained_pos(corpus, np.array([0, 1]), vocabulary, 48, seed=1), vectors)
 
 
+def test_a_corpus_with_one_tag_has_nothing_to_pretrain_from():
+    corpus = corpus_of("_ _ _", "_ _")
+    with pytest.raises(ValueError, match="tags are alike"):
+        features.pretrained_pos(corpus, np.arange(2), ["[PAD]", "[IGNORE]", "_"], 8, 1)
+
+
 def test_pretrained_vectors_fit_fewer_dimensions_than_tags():
     corpus = corpus_of(*SENTENCES)
     vectors = features.pretrained_pos(corpus, np.arange(4), features.pos_vocabulary(corpus, "corpus"), 3, seed=1)
@@ -135,6 +141,20 @@ def test_lexicon_gives_smoothed_shares_and_a_log_count():
                 [*((np.array([1, 0, 0]) + overall) / 2), math.log(2)]]
     np.testing.assert_allclose(said, expected, rtol=1e-6)
     assert said.dtype == np.float32 and said[:, :3].sum(1) == pytest.approx(1)
+
+
+def test_lexicon_of_nothing_knows_nothing_and_files_keep_all(tmp_path):
+    empty = features.Lexicon.of(np.array([], object), np.array([], object), LABELS)(np.array(["Bern"], object))
+    assert empty.tolist() == [[0, 0, 0, 0]]
+    lexicon = features.Lexicon.of(np.array(["Bern", "zürich"], object), np.array(["B-geo", "O"], object), LABELS)
+    lexicon.save(tmp_path / "lexicon.json")
+    words = np.array(["zürich", "Bern", "?"], object)
+    np.testing.assert_array_equal(features.Lexicon.load(tmp_path / "lexicon.json")(words), lexicon(words))
+
+
+def test_a_training_part_of_one_fold_is_told_nothing():
+    said = features.lexicon_of(tagged(60), np.arange(50))[1]
+    assert (said[:100] == 0).all() and (said[100:] != 0).any()
 
 
 def tagged(sentences, seed=0):

@@ -21,7 +21,7 @@ from transformers import BertConfig, BertModel
 
 from nerlib import runs
 from nerlib.params import Params
-from nerlib.search import FINISHED, Search
+from nerlib.search import FINISHED, Search, run
 
 FEW = {"name": "few", "question": "which?", "trials": 6, "log_between": {"learning_rate": [1e-4, 1e-2]},
        "among": {"pos": ["none", "corpus"]}, "between": {"epochs": [1, 3]}, "common": {"max_sentences": 200, "batch_size": 16}}
@@ -49,7 +49,8 @@ def test_parameters_of_a_trial_are_layers_common_and_values(tmp_path):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"log_between": {}, "among": {}, "between": {}}, "name no parameter"), ({"among": {"epochs": [1]}}, "epochs stands twice"),
+    ({"log_between": {}, "among": {}, "between": {}}, "name no parameter"), ({"among": {"epochs": [1]}}, "a parameter twice"),
+    ({"among": {"pos": ["corpus", "none"], "pos_init": ["random", "pretrained"]}}, "pos = none has no embeddings"),
     ({"common": {"score_test": True}}, "score_test must stay false"), ({"among": {"poss": ["none"]}}, "did you mean 'pos'"),
     ({"between": {"dropout": [0.1, 1.2]}}, "dropout = 1.2"), ({"trials": 0}, "trials"), ({"trails": 3}, "trails")])
 def test_a_search_that_cannot_run_is_refused(tmp_path, changes, message):
@@ -108,11 +109,27 @@ def test_a_search_killed_in_the_middle_goes_on_and_names_the_best(search_file):
     winner = complete.loc[complete["value"].idxmax()]
     assert (best.learning_rate, best.pos, best.epochs) == (
         pytest.approx(winner["learning_rate"]), winner["pos"], round(winner["epochs"]))
-    assert best.score_test and best.max_sentences == 200 and best.run == f"{search.name}-best"
+    assert not best.score_test and best.max_sentences == 200 and best.run == f"{search.name}-best"
+    with pytest.raises(ValueError, match="begun with other parameters"):
+        run(search.model_copy(update={"common": search.common | {"dropout": 0.4}}))
     page = BeautifulSoup((folder / "index.html").read_text("utf-8"), "html.parser")
     alts = {Image.open(path).text["Description"] for path in (folder / "figures").glob("*.png")}
     assert {image["alt"] for image in page("img")} == alts and len(alts) == 2
     assert len(page.select("tbody tr")) == len(finished) and "learning_rate" in page.find("pre").get_text()
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_parent_and_the_search_waits_for_them(search_file):
+    search = Search.load(search_file)
+    first, end = start(search_file), time.monotonic() + 300
+    while not (runs.ROOT / "reports" / f"{search.name}-worker-1" / ".lock").exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    os.kill(first.pid, signal.SIGKILL)  # the parent alone
+    again = start(search_file)
+    output, _ = again.communicate(timeout=500)
+    assert again.returncode == 0, output[-3000:]
+    finished = search.study().get_trials(states=FINISHED)
+    assert 8 <= len(finished) <= 9 and not search.study().get_trials(states=[TrialState.RUNNING])
 
 
 def test_a_poor_trial_is_pruned_by_epoch(search_file):

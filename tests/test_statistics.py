@@ -24,6 +24,10 @@ def random_table(seed, sentences=60, right=0.7):
         "predicted": np.where(kept, gold, random.choice(labels, len(gold)))})
 
 
+def pair(a, b, block, resamples):
+    return statistics.contrast([(1, a), (-1, b)], block, resamples)
+
+
 def lists(table, column):
     return [rows[column].tolist() for _, rows in table.groupby("sentence")]
 
@@ -134,7 +138,7 @@ def experiment(effect, seed, seeds=5, sentences=2000, spread=0.004):
 def test_difference_is_the_mean_over_common_seeds_and_its_interval_scipys():
     a, b, block = experiment(0.01, 1)
     del a[5], b[1]
-    row = statistics.pair(a, b, block, 500)
+    row = pair(a, b, block, 500)
     expected = [2 * x[:, 0].sum() / x[:, 1:].sum() - 2 * y[:, 0].sum() / y[:, 1:].sum() for x, y in
                 ((a[seed], b[seed]) for seed in (2, 3, 4))]
     assert row["seeds"] == [2, 3, 4] and row["differences"] == pytest.approx(expected)
@@ -145,7 +149,7 @@ def test_difference_is_the_mean_over_common_seeds_and_its_interval_scipys():
 
 def test_block_bootstrap_is_drawing_blocks_one_by_one():
     a, b, block = experiment(0.004, 2, seeds=3, sentences=400)
-    row = statistics.pair(a, b, block, 4000)
+    row = pair(a, b, block, 4000)
     random, samples = np.random.default_rng(0), []
     members = [np.flatnonzero(block == i) for i in range(block.max() + 1)]
     for _ in range(1500):
@@ -156,54 +160,79 @@ def test_block_bootstrap_is_drawing_blocks_one_by_one():
 
 def test_a_difference_needs_both_kinds_of_luck_excluded():
     a, b, block = experiment(0.02, 3)
-    assert statistics.pair(a, b, block, 2000)["p"] < 0.01
+    assert pair(a, b, block, 2000)["p"] < 0.01
     # The same advantage at every seed, but from one block alone: only the t test would be sure.
     alike = {seed: b[seed].copy() for seed in b}
     for runs in alike.values():
         runs[block == 0, 0] = runs[block == 0, 2]
-    row = statistics.pair(alike, b, block, 2000)
+    row = pair(alike, b, block, 2000)
     assert stats.ttest_1samp(row["differences"], 0).pvalue < 0.01 and row["p"] > 0.05
     # Sentences all alike, but seeds that contradict each other: only the bootstrap would be sure.
     gold = np.full(2000, 4)
     base = {seed: np.stack([gold - 1, gold, gold], 1) for seed in range(1, 4)}
     better = {1: 20, 2: 1, 3: 0}  # of 20 sentences
     other = {seed: np.stack([gold - 1 + (np.arange(2000) % 20 < few), gold, gold], 1) for seed, few in better.items()}
-    row = statistics.pair(other, base, np.arange(2000) // 20, 2000)
+    row = pair(other, base, np.arange(2000) // 20, 2000)
     assert row["bootstrap_interval"][0] > 0 and row["p"] > 0.05 and row["t_interval"][0] < 0
 
 
 def test_equal_runs_are_equal_and_opposite_ones_opposite():
     a, b, block = experiment(0.01, 4)
-    same = statistics.family({"x": statistics.pair(a, a, block, 500)})["x"]
+    same = statistics.family({"x": pair(a, a, block, 500)})["x"]
     assert same["difference"] == 0 and same["p"] == 1 and same["verdict"] == "no difference"
-    forth, back = statistics.pair(a, b, block, 500), statistics.pair(b, a, block, 500)
+    forth, back = pair(a, b, block, 500), pair(b, a, block, 500)
     assert forth["difference"] == -back["difference"]
     assert forth["t_interval"] == pytest.approx([-x for x in back["t_interval"][::-1]])
     assert forth["p"] == pytest.approx(back["p"])
 
 
-def test_fewer_than_two_common_seeds_are_refused():
-    a, b, block = experiment(0.01, 4)
-    with pytest.raises(ValueError, match=r"two common seeds.*\[3\]"):
-        statistics.pair({3: a[3], 1: a[1]}, {3: b[3], 2: b[2]}, block, 10)
+def test_no_common_seed_is_refused_and_one_claims_nothing():
+    a, b, block = experiment(0.2, 4)
+    with pytest.raises(ValueError, match="no seed in common"):
+        pair({3: a[3], 1: a[1]}, {2: b[2]}, block, 10)
+    row = statistics.family({"x": pair({3: a[3], 1: a[1]}, {3: b[3], 2: b[2]}, block, 300)})["x"]
+    assert row["seeds"] == [3] and row["bootstrap_interval"][0] > 0.1 and row["verdict"] == "undecided"
+    assert np.isnan([*row["t_interval"], row["smallest_detectable"]]).all()
+
+
+def test_interaction_is_the_difference_of_differences():
+    a, b, block = experiment(0.02, 5)
+    c, d, _ = experiment(0.005, 6)
+    row = statistics.contrast([(1, a), (-1, b), (-1, c), (1, d)], block, 2000)
+    score = {name: {seed: 2 * x[:, 0].sum() / x[:, 1:].sum() for seed, x in runs.items()} for name, runs in
+             {"a": a, "b": b, "c": c, "d": d}.items()}
+    expected = [score["a"][s] - score["b"][s] - score["c"][s] + score["d"][s] for s in range(1, 6)]
+    assert row["differences"] == pytest.approx(expected)
+    parts = [pair(a, b, block, 2000), pair(c, d, block, 2000)]
+    assert row["difference"] == pytest.approx(parts[0]["difference"] - parts[1]["difference"])
+    assert row["sentence_error"] > max(part["sentence_error"] for part in parts)
+
+
+def test_few_blocks_give_way_to_sentences():
+    unit, kind = statistics.units(np.arange(0, 2000, 2))
+    assert kind == "block" and unit.tolist() == [i // 50 for i in range(1000)]
+    unit, kind = statistics.units(np.arange(0, 1900, 2))
+    assert kind == "sentence" and unit.tolist() == list(range(950))
 
 
 def test_false_claims_are_as_rare_as_promised_and_true_ones_found():
-    claims = {effect: [statistics.family({"x": statistics.pair(*experiment(effect, seed, sentences=400), 300)})["x"]["verdict"]
+    claims = {effect: [statistics.family({"x": pair(*experiment(effect, seed, sentences=400), 300)})["x"]["verdict"]
                        for seed in range(100)] for effect in (0.0, 0.03)}
     assert claims[0.0].count("difference") <= 8 and claims[0.03].count("difference") >= 60
     assert claims[0.03].count("no difference") == 0
 
 
-def test_smallest_detectable_difference_is_detected_four_times_in_five():
-    random, sd, seeds = np.random.default_rng(0), 0.004, 5
-    error = sd / np.sqrt(seeds)
-    row = {"seeds": list(range(seeds)), "p": 0.5, "p_equal": 0.5, "standard_error": error}
-    needed = statistics.family({"x": row})["x"]["smallest_detectable"]
-    found = stats.ttest_1samp(random.normal(needed, sd, (4000, seeds)), 0, axis=1).pvalue < 0.05
-    assert 0.72 < found.mean() < 0.9
-    more = statistics.family({name: row for name in "abcdef"})["a"]["smallest_detectable"]
-    assert more > needed
+@pytest.mark.parametrize("seeds, comparisons", [(5, 1), (5, 10), (3, 4)])
+def test_smallest_detectable_difference_is_found_four_times_in_five(seeds, comparisons):
+    random, sd = np.random.default_rng(0), 0.004
+    row = {"seeds": list(range(seeds)), "p": 0.5, "p_equal": 0.5, "seed_error": sd / np.sqrt(seeds), "sentence_error": 1e-6}
+    needed = statistics.family({str(i): row for i in range(comparisons)})["0"]["smallest_detectable"]
+    found = stats.ttest_1samp(random.normal(needed, sd, (20000, seeds)), 0, axis=1).pvalue < 0.05 / comparisons
+    assert found.mean() == pytest.approx(0.8, abs=0.02)
+    by_sentences = row | {"seed_error": 1e-6, "sentence_error": 0.002}
+    needed = statistics.family({str(i): by_sentences for i in range(comparisons)})["0"]["smallest_detectable"]
+    found = 2 * stats.norm.sf(np.abs(random.normal(needed, 0.002, 20000)) / 0.002) < 0.05 / comparisons
+    assert found.mean() == pytest.approx(0.8, abs=0.02)
 
 
 # --- families
@@ -227,7 +256,7 @@ def test_holm_rejects_as_its_definition_does(seed):
 @pytest.mark.parametrize("p, p_equal, verdict", [(0.01, 0.9, "difference"), (0.9, 0.01, "no difference"),
                                                  (0.3, 0.3, "undecided"), (0.01, 0.01, "difference")])
 def test_verdicts(p, p_equal, verdict):
-    row = {"seeds": [1, 2, 3], "p": p, "p_equal": p_equal, "standard_error": 0.001}
+    row = {"seeds": [1, 2, 3], "p": p, "p_equal": p_equal, "seed_error": 0.001, "sentence_error": 0.001}
     assert statistics.family({"x": row})["x"]["verdict"] == verdict
     many = {"x": row} | {str(i): {**row, "p": 1.0, "p_equal": 1.0} for i in range(9)}
     assert statistics.family(many)["x"]["verdict"] == "undecided"  # 10 comparisons: 0.01 is not small any more
@@ -239,10 +268,11 @@ def test_error_overlap_by_hand():
     base = pd.DataFrame({"sentence": 0, "position": range(4), "word": "w", "gold": ["B-geo", "O", "B-per", "O"]})
     tables = {"none": base.assign(predicted=["O"] * 4), "half": base.assign(predicted=["B-geo", "O", "O", "B-org"]),
               "all": base.assign(predicted=base["gold"])}
-    overlap = statistics.error_overlap(tables)
+    overlap = statistics.error_overlap(tables, ["geo", "per", "org"])
     # none misses geo and per; half misses per and invents org; all makes no error.
     assert overlap.loc["none", "half"] == overlap.loc["half", "none"] == pytest.approx(1 / 3)
     assert overlap.loc["none", "none"] == overlap.loc["all", "all"] == 1 and overlap.loc["none", "all"] == 0
+    assert statistics.error_overlap(tables, ["per", "tim"]).loc["none", "half"] == 1  # both miss per
 
 
 def test_blocks_are_neighbours_in_the_file():

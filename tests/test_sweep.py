@@ -60,6 +60,10 @@ def test_arguments_give_the_runner_the_parameters_of_the_run(tmp_path):
     ({"seed": [1]}, "seed: Extra inputs"), ({"seeds": []}, "seeds"), ({"seeds": [1, 1]}, "names one twice"),
     ({"grid": {}}, "neither cells nor grid"), ({"cell": "{pos}"}, "makes the name 'none' twice"),
     ({"comparisons": [["none-true", "none-maybe"]]}, "no configuration is called 'none-maybe'"),
+    ({"comparisons": [["none-true", "none-false@vitrbi"]]}, "no configuration is called 'none-false@vitrbi'"),
+    ({"comparisons": [["none-true", "none-true"]]}, "names one twice"), ({"comparisons": [["none-true"]]}, "neither a pair"),
+    ({"comparisons": [["none-true", "none-false"]] * 2}, "stands twice"), ({"cell": "{poss}"}, "names 'poss'"),
+    ({"comparisons": [["none-true", "none-false"]], "seeds": [1]}, "two seeds"),
     ({"common": {"epohs": 1}}, "did you mean 'epochs'"), ({"grid": {"pos": ["nun"], "word_shape": [True]}}, "'nun'"),
     ({"name": "a b"}, "name"), ({"common": {"epochs": 1}}, "none-false would score the test part"),
     ({"finals": ["none-maybe"]}, "finals: no configuration is called 'none-maybe'")])
@@ -68,6 +72,23 @@ def test_a_sweep_that_cannot_run_is_refused_before_anything_runs(tmp_path, chang
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         Sweep.load(path)
     assert str(raised.value).startswith(str(path))
+
+
+def test_check_wants_all_runs_as_the_file_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    sweep = Sweep.load(write(tmp_path))
+
+    def finish(run, **changes):
+        runs.write_json(tmp_path / "reports" / run / "run.json", {
+            "parameters": Params(**sweep.runs()[run] | {"data": "elsewhere.csv"} | changes).model_dump()})
+    for run in sweep.runs():
+        with pytest.raises(FileNotFoundError, match=run):
+            sweep.check()
+        finish(run)
+    sweep.check()
+    finish("few-none-true-2", dropout=0.7)
+    with pytest.raises(ValueError, match=r"few-none-true-2 was made with dropout = 0.7, not 0.2"):
+        sweep.check()
 
 
 def test_only_finals_enter_the_ledger(tmp_path):
@@ -143,5 +164,6 @@ def test_a_sweep_killed_in_the_middle_finishes_what_was_missing(sweep_file):
         assert Params(**record["parameters"]) == Params(**sweep.runs()[run])
     comparison = runs.read_json(runs.ROOT / "reports" / sweep.name / "comparison.json")
     assert list(comparison["comparisons"]) == ["corpus - none"] and set(comparison["f1"]) == {"corpus", "none"}
+    assert runs.read_json(runs.ROOT / "reports" / sweep.name / "stages/05.json")["status"] == "complete"
     third = snakemake(sweep_file)
     assert "Nothing to be done" in third.communicate(timeout=300)[0]
