@@ -145,6 +145,13 @@ class Comparison:
                 if with_head else np.nan}
         return pd.DataFrame(rows).T.astype({"seeds": int})
 
+    def by_type(self) -> pd.DataFrame:
+        """Mean F1 over seeds of each entity type that a configuration was to find, shared or not: a row a configuration."""
+        return pd.DataFrame({name: {kind: np.mean([run.metrics[self.part]["default"].get(kind, {"f1-score": 0.0})["f1-score"]
+                                                   for run in seeds.values()])
+                                    for kind in next(iter(seeds.values())).metrics["types"]}
+                             for name, seeds in self.configurations.items()}).T
+
     def contrasts(self, comparisons: str, baseline: str = "") -> dict[str, tuple[tuple[int, str], ...]]:
         """Title → (weight, configuration) of each comparison. Raises ValueError.
 

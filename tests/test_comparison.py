@@ -124,6 +124,9 @@ def test_runs_of_other_types_are_scored_on_the_shared_ones(finish):
             for name in ("gold", "predicted")}
     assert found.f1("five")[1] == pytest.approx(f1_score(kept["gold"], kept["predicted"]))
     assert found.f1("two")[1] == pytest.approx(seqeval_f1(folders[1], "test"))
+    by_type = found.by_type()
+    assert set(by_type.columns) == {"geo", "gpe", "org", "per", "tim"} and by_type.loc["two"].isna().sum() == 3
+    assert by_type.loc["five", "org"] == runs.read_json(folders[0] / "metrics.json")["test"]["default"]["org"]["f1-score"]
 
 
 # --- scores and tests
