@@ -27,8 +27,8 @@ class Params(BaseModel):
     entity_types: str = Field("geo gpe org per tim", min_length=1,
                               description="types to find, separated by spaces, or 'all'; the others become O")
     max_sentences: int = Field(0, ge=0, description="random sample of so many sentences of data, before the split; 0: all")
-    split: Literal["random", "grouped", "blocks"] = Field(
-        "random", description="random (the source's), grouped (no equal sentences across parts), blocks (of 100)")
+    split: Literal["random", "grouped", "blocks", "apart", "among"] = Field(
+        "random", description="random (the source's), grouped (no equal sentences in two parts), blocks; apart, among: README")
     test_size: float = Field(0.2, gt=0, lt=1, description="share of all sentences held out for the last score")
     validation_size: float = Field(0.1, ge=0, lt=1, description="share of the rest for choosing; 0: none, keep the last epoch")
     split_seed: int = Field(42, ge=0, lt=2**32, description="seed of the split and of the sample of sentences")

@@ -64,6 +64,11 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
         if test is None:
             rest, drawn = train_test_split(rest, test_size=params.test_size, random_state=seed)
             test = pool[np.isin(units, drawn)]
+        if params.split in ("apart", "among"):
+            if validation is not None or not params.validation_size:
+                raise ValueError(f"split: {params.split} draws the validation part itself: leave data_validation out and set "
+                                 "validation_size above 0")
+            validation, rest = _beside(rest, params.validation_size, seed, among=params.split == "among")
         if validation is None:
             validation = pool[:0]
             if params.validation_size:
@@ -100,6 +105,23 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
 
     return Split(new_training, new_validation, test, fingerprint(test), fingerprint(new_validation),
                  fingerprint(new_training, new_validation), "official" if "test" in given else params.split, tuple(notes))
+
+
+def _beside(sentences: np.ndarray, share: float, seed: int, among: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Validation and training for measuring what neighbours give away, from the sentences that are not tested.
+
+    Validation is a random half of each of some blocks, about `share` of all sentences. Training has as many sentences in
+    both cases: with `among` the other halves of these blocks and a random rest, else only sentences away from them.
+    """
+    random, sentences = np.random.default_rng(seed), np.sort(sentences)
+    block = sentences // BLOCK
+    held = np.isin(block, random.permutation(np.unique(block))[:max(1, round(2 * share * len(np.unique(block))))])
+    inside, outside = sentences[held], _away_from(sentences[~held], sentences[held])
+    half = random.permutation(len(inside)) % 2 == 0
+    neighbours = inside[~half]
+    if not among:
+        return inside[half], outside
+    return inside[half], np.sort(np.append(neighbours, random.permutation(outside)[:max(0, len(outside) - len(neighbours))]))
 
 
 def _away_from(sentences: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -188,6 +188,27 @@ def test_blocks_keep_validation_blocks_whole_but_for_their_edges(draw):
 
 # A sample of the sentences.
 
+@pytest.mark.parametrize("seed", [1, 42])
+def test_apart_and_among_differ_only_in_the_neighbours_of_their_validation_part(draw, seed):
+    (_, apart), (_, among), (_, random) = (draw(distinct(4000), split=kind, split_seed=seed, validation_size=0.1)
+                                           for kind in ("apart", "among", "random"))
+    assert apart.test.tolist() == among.test.tolist() == random.test.tolist()  # the test part stays the source's
+    assert apart.validation.tolist() == among.validation.tolist()
+    assert apart.validation_fingerprint == among.validation_fingerprint != random.validation_fingerprint
+    assert len(apart.training) == len(among.training) and 0.07 < len(apart.validation) / 3200 < 0.13
+    held = set(apart.validation // 100)
+    inside = [i for i in range(4000) if i // 100 in held and i not in set(apart.test)]
+    others = sorted(set(inside) - set(apart.validation))
+    assert 0.4 < len(others) / len(inside) < 0.6
+    assert set(others) <= set(among.training) and not set(others) & set(apart.training)
+    near = {i + shift for i in inside for shift in range(-10, 11)}
+    assert not near & set(apart.training)
+    for split in (apart, among):
+        parts = np.concatenate(list(split.parts().values()))
+        assert len(set(parts)) == len(parts)
+        assert (np.diff(split.training) > 0).all() and (np.diff(split.validation) > 0).all()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sample_is_random_repeatable_and_in_file_order(draw, kind):
     sentences = distinct(3000)
