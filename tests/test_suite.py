@@ -330,6 +330,21 @@ def test_papermill_works_from_the_root_and_from_notebooks(slot, tmp_path, cwd):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("inputs", [{"pos": "predicted", "word_shape": "true", "lexicon": "true", "decoder": "viterbi"},
+                                    {"pos": "auxiliary"},
+                                    {"pos": "shuffled", "pos_init": "pretrained", "validation_size": "0"}])
+def test_notebooks_explain_and_train_every_kind_of_input(slot, inputs):
+    run = slot()
+    given = {"run": run, "max_sentences": 80, "epochs": 1} | inputs
+    for number in ("02", "03", "04"):
+        done = nerlib(*(word for pair in given.items() for word in ("-p", *pair)), "--only", number)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    rows = pd.read_parquet(runs.ROOT / "reports" / run / "predictions.parquet")
+    assert rows["pos_predicted"].notna().all() == (inputs["pos"] in ("predicted", "auxiliary"))
+    assert statuses(runs.ROOT / "reports" / run) == {"02": "complete", "03": "complete", "04": "complete"}
+
+
+@pytest.mark.slow
 @pytest.mark.corpus
 def test_real_corpus_through_notebook_03_scores_as_seqeval_does(slot, gmb, tmp_path):
     run = slot()
