@@ -60,6 +60,14 @@ def compare(trainings: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return result
 
 
+def write(trainings: list[dict[str, Any]]) -> None:
+    """The trainings so far and what they say, in RESULTS."""
+    runs.write_json(RESULTS, {
+        "score": "validation micro F1, seqeval default, of the kept epoch", "difference": "on - off", "margin": MARGIN,
+        "parameters": COMMON, "levers": compare(trainings), "trainings": trainings,
+        **{name: value for name, value in runs.provenance().items() if name != "git"}})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.levers", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,10 +82,8 @@ def main() -> None:
         jobs = [pool.apply_async(validation_f1, [data, *task]) for task in tasks]
         for job in tqdm(jobs, desc="trainings"):
             trainings.append(job.get())
-            runs.write_json(RESULTS, {
-                "score": "validation micro F1, seqeval default, of the kept epoch", "difference": "on - off",
-                "margin": MARGIN, "parameters": COMMON, "levers": compare(trainings), "trainings": trainings,
-                **{name: value for name, value in runs.provenance().items() if name != "git"}})
+            write(trainings)
+    write(trainings)
     for lever, row in compare(trainings).items():
         low, high = row["interval"]
         print(f"{lever:28} {row['mean']:+.4f} [{low:+.4f}, {high:+.4f}]  {row['verdict']}")

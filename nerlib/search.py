@@ -99,6 +99,8 @@ def _work(search: Search, data: str, worker: int, parent: int) -> None:
         print(f"trial {trial.number}: {best:.4f}", flush=True)
         return best
     with runs.locked(name):
+        if os.getppid() != parent:
+            return
         search.study(worker).optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(search.trials, FINISHED)])
 
 
@@ -124,7 +126,7 @@ def run(search: Search, data: str = "", workers: int = 0) -> Path:
             pass  # a worker whose parent was killed ends after its epoch
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        study.enqueue_trial(trial.system_attrs.get("fixed_params", {}) | trial.params)
     missing = search.trials - len(study.get_trials(states=FINISHED))
     if missing > 0:
         context = multiprocessing.get_context("spawn")

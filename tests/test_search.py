@@ -100,7 +100,8 @@ def test_a_search_killed_in_the_middle_goes_on_and_names_the_best(search_file):
     folder, study = runs.ROOT / "reports" / search.name, search.study()
     finished = study.get_trials(states=FINISHED)
     assert {trial.number: trial.value for trial in finished if trial.number in before} == before  # none was repeated
-    assert all(params in [trial.params for trial in finished] for params in left)  # none was lost
+    for params in left:  # none was lost; one that was killed while it was drawn has only some of its values
+        assert any(params.items() <= trial.params.items() for trial in finished)
     assert 8 <= len(finished) <= 9 and not study.get_trials(states=[TrialState.RUNNING])
     trials = pd.read_csv(folder / "trials.csv")
     complete = trials[trials["state"] == "COMPLETE"]
