@@ -230,7 +230,7 @@ def calibration(curves: Mapping[str, tuple[pd.DataFrame, float]], title: str) ->
     Brier score, as evaluation.calibration gives them."""
     figure, axes = _axes(3.8, title, "confidence (mean of the bin)", "share of correct mentions", width=5.2)
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    axes.annotate("perfectly calibrated", (0.30, 0.33), rotation=38, color="#555555")
+    axes.annotate("perfectly calibrated", (0.03, 0.06), rotation=42, color="#555555")
     said = []
     for (name, (bins, brier)), colour, marker in zip(curves.items(), (BLUE, ORANGE), "os", strict=False):
         axes.plot(bins["confidence"], bins["accuracy"], color=colour, marker=marker, label=f"{name}, Brier score {brier:.3f}")

@@ -86,8 +86,11 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
 
 def write_page(results: Path = RESULTS) -> Path:
     """results/README.md from the comparisons that stand there: question, method, result, intervals, limits."""
-    sections = [_section(path.stem, content) for path in sorted(results.glob("*.json"))
-                if "comparisons" in (content := read_json(path))]
+    contents = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
+    sections = [_section(name, content) for name, content in contents.items() if "comparisons" in content]
+    single = [f"- [{name}]({name}.json): {content[part]['default']['micro avg']['f1-score']:.4f} on {part}, seed "
+              f"{content['run']['parameters']['seed']}" for name, content in contents.items() if "run" in content
+              for part in ("test", "validation") if part in content]
     ledger = [json.loads(line) for line in (results / LEDGER.name).read_text("utf-8").splitlines()] \
         if (results / LEDGER.name).is_file() else []
     looked = len({(line["fingerprint"], line["parameters"]) for line in ledger})
@@ -97,7 +100,9 @@ def write_page(results: Path = RESULTS) -> Path:
         "the JSON files beside it; the figures are those of the notebooks. A comparison is called a *difference* or *no",
         "difference* only if the t test over seeds and the bootstrap over blocks of sentences both say so after Holm's",
         "correction, else *undecided*; intervals are at 95 %.", "",
-        f"Scorings of a test part in the [ledger](test-ledger.jsonl): {len(ledger)}, of {looked} configurations.", "",
+        "Scorings of a test part by declared finals in the [ledger](test-ledger.jsonl): "
+        f"{len(ledger)}, of {looked} configurations.", "",
+        *(["Single runs, micro F1 (one run says nothing about luck):", "", *single, ""] if single else []),
         *sections])
     write_atomically(results / "README.md", text.rstrip() + "\n")
     return results / "README.md"
