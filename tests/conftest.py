@@ -15,6 +15,20 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
+def tiny(tmp_path_factory, tokenizer):
+    """A small untrained BERT in a folder: an encoder with which an epoch takes a tenth of a second."""
+    import torch
+    from transformers import BertConfig, BertModel
+    folder = tmp_path_factory.mktemp("tiny") / "encoder"
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=64, max_position_embeddings=256)
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def gmb() -> Path:
     """The user's copy of the real corpus; tests that ask for it are marked `corpus`."""
     if not (path := os.environ.get("NERLIB_CORPUS")):

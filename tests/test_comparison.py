@@ -12,11 +12,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from bs4 import BeautifulSoup
 from PIL import Image
 from seqeval.metrics import f1_score
-from transformers import BertConfig, BertModel
 
 from nerlib import evaluation, results, runs, statistics, training
 from nerlib.comparison import Comparison
@@ -25,18 +23,6 @@ from nerlib.split import load
 
 CELLS = {"none": {"pos": "none"}, "corpus": {}, "shape": {"word_shape": True, "pos": "none"}}
 SEEDS = (1, 2, 3)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, tokenizer):
-    """A small untrained BERT in a folder."""
-    folder = tmp_path_factory.mktemp("tiny") / "encoder"
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                        intermediate_size=64, max_position_embeddings=256)
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

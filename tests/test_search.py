@@ -12,12 +12,10 @@ import uuid
 import optuna
 import pandas as pd
 import pytest
-import torch
 import yaml
 from bs4 import BeautifulSoup
 from optuna.trial import TrialState
 from PIL import Image
-from transformers import BertConfig, BertModel
 
 from nerlib import runs
 from nerlib.params import Params
@@ -61,15 +59,10 @@ def test_a_search_that_cannot_run_is_refused(tmp_path, changes, message):
 
 
 @pytest.fixture
-def search_file(tmp_path, tokenizer):
+def search_file(tmp_path, tiny):
     """A search with a small untrained BERT; what it makes is removed."""
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                        intermediate_size=64, max_position_embeddings=256)
-    BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "encoder")
-    tokenizer.save_pretrained(tmp_path / "encoder")
     name = f"test-{uuid.uuid4().hex[:8]}"
-    yield write(tmp_path, name=name, trials=8, common=FEW["common"] | {"encoder": str(tmp_path / "encoder")})
+    yield write(tmp_path, name=name, trials=8, common=FEW["common"] | {"encoder": str(tiny)})
     for folder in (runs.ROOT / "reports").glob(f"{name}*"):
         shutil.rmtree(folder)
 

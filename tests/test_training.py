@@ -20,7 +20,6 @@ from scipy.special import softmax
 from seqeval.metrics import f1_score
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from transformers import BertConfig, BertModel
 
 from nerlib import dataset, decoding, features, model, prediction, runs, training
 from nerlib.params import Params
@@ -64,18 +63,6 @@ def watched(before_first=lambda: None):
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, tokenizer):
-    """A small untrained BERT in a folder: an encoder with which an epoch takes a tenth of a second."""
-    folder = tmp_path_factory.mktemp("tiny") / "encoder"
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=tokenizer.vocab_size, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                        intermediate_size=64, max_position_embeddings=256)
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
