@@ -136,13 +136,12 @@ class Comparison:
         rows = {}
         for name, seeds in self.configurations.items():
             one = statistics.of_one_run(self.counts(name, min(seeds))[0].sum(1))
-            tables = [self.table(run) for run in seeds.values()]
-            with_head = [table for table in tables if table["pos_predicted"].notna().all()]
+            metrics = [run.metrics for run in seeds.values()]
+            accuracy = [row["pos_accuracy"][self.part] for row in metrics if self.part in row["pos_accuracy"]]
             rows[name] = statistics.over_seeds(list(self.f1(name).values())) | {
                 "one run low": one["low"], "one run high": one["high"],
-                "illegal tags": np.mean([evaluation.illegal(table, "predicted") for table in tables]),
-                "POS accuracy": np.mean([(table["pos"] == table["pos_predicted"]).mean() for table in with_head])
-                if with_head else np.nan}
+                "illegal tags": np.mean([row["illegal_tags"][self.part]["predicted"] for row in metrics]),
+                "POS accuracy": np.mean(accuracy) if accuracy else np.nan}
         return pd.DataFrame(rows).T.astype({"seeds": int})
 
     def by_type(self) -> pd.DataFrame:
