@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,11 +13,12 @@ from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel, PreTr
 from transformers.utils import logging as hf_logging
 
 from nerlib.dataset import IGNORE_LABEL, Vocabulary
-from nerlib.features import PREDICT_POS, SHAPES, WITH_HEAD
+from nerlib.features import PREDICT_POS, SHAPES, WITH_HEAD, Lexicon
 from nerlib.hardware import attention
 from nerlib.params import Params
 from nerlib.runs import ROOT
 
+LEXICON = "lexicon.json"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -146,25 +148,41 @@ def build(params: Params, vocabulary: Vocabulary) -> tuple[BERTNERWithPOS, PreTr
     return model.eval(), tokenizer
 
 
-def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, params: Params,
-         folder: Path) -> None:
-    """Write config.json, model.safetensors, ner.json and the tokenizer: all that `load` needs."""
+def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, lexicon: Lexicon | None,
+         params: Params, folder: Path) -> None:
+    """Write config.json, model.safetensors, ner.json, the tokenizer perhaps the lexicon: all that `load` needs."""
     folder.mkdir(parents=True, exist_ok=True)
     model.bert.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     head = {"labels": vocabulary.labels, "pos": vocabulary.pos, "pos_dim": params.pos_dim, "dropout": params.dropout,
             "pos_kind": params.pos, "word_shape": params.word_shape, "lexicon": params.lexicon, "decoder": params.decoder,
-            "max_length": params.max_length}
+            "max_length": params.max_length, "precision": params.precision}
     (folder / "ner.json").write_text(json.dumps(head, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    if lexicon:
+        lexicon.save(folder / LEXICON)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
 
 
-def load(folder: Path) -> tuple[BERTNERWithPOS, PreTrainedTokenizerBase, Vocabulary]:
-    """A saved model in eval mode, its tokenizer and vocabulary, from the folder alone; Lexicon.load reads its lexicon."""
+class Saved(NamedTuple):
+    """What `save` wrote, read again."""
+
+    net: BERTNERWithPOS  # in eval mode
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: Vocabulary
+    lexicon: Lexicon | None
+    params: Params  # those of its training that its predictions depend on; defaults for the others
+
+
+def load(folder: Path) -> Saved:
+    """A saved model, from its folder alone. Raises FileNotFoundError where there is none."""
+    if not (folder / "ner.json").is_file():
+        raise FileNotFoundError(f"{folder}: no model here, ner.json is missing; a run keeps its model in reports/<run>/model")
     head = json.loads((folder / "ner.json").read_text("utf-8"))
     vocabulary = Vocabulary(head["labels"], head["pos"])
     bert = BertModel(BertConfig.from_pretrained(folder, attn_implementation=attention()), add_pooling_layer=False)
     model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), head["pos_dim"], head["dropout"],
                            head["pos_kind"], head["word_shape"], len(vocabulary.labels) + 1 if head["lexicon"] else 0)
     model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval(), AutoTokenizer.from_pretrained(folder), vocabulary
+    lexicon = Lexicon.load(folder / LEXICON) if head["lexicon"] else None
+    params = Params(pos=head["pos_kind"], **{name: head[name] for name in ("lexicon", "decoder", "max_length", "precision")})
+    return Saved(model.eval(), AutoTokenizer.from_pretrained(folder), vocabulary, lexicon, params)

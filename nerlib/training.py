@@ -112,9 +112,7 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
          "windows": {part: len(windows) for part, windows in parts.items()},
          "made": {"completed": runs.now(), **runs.provenance()}})  # what made it, which a later run that loads it is not
     _write(result, data.table(split.training), folder)
-    model.save(net.cpu(), tokenizer, vocabulary, params, folder / "model")
-    if lexicon:
-        lexicon.save(folder / "model" / "lexicon.json")
+    model.save(net.cpu(), tokenizer, vocabulary, lexicon, params, folder / "model")
     runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
     return result
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, DistilBertConfig
 
-from nerlib import model
+from nerlib import features, model
 from nerlib.dataset import Vocabulary
 from nerlib.features import PREDICT_POS
 from nerlib.model import BERTNERWithPOS
@@ -283,10 +283,13 @@ def test_encoder_dropout_reaches_the_encoder(tiny):
 def test_saved_model_loads_from_its_folder_alone(tiny, tmp_path, monkeypatch, vocabulary, changes):
     params = Params(encoder=str(tiny), max_length=32, encoder_dropout=0.1, dropout=0.4, **changes)
     net, tokenizer = model.build(params, vocabulary)
-    model.save(net, tokenizer, vocabulary, params, tmp_path / "model")
+    known = features.Lexicon(["Ada"], np.ones((1, len(LABELS)), int)) if params.lexicon else None
+    model.save(net, tokenizer, vocabulary, known, params, tmp_path / "model")
     shutil.move(tmp_path / "model", tmp_path / "elsewhere")
     monkeypatch.delattr(model, "encoder_path")  # what the encoder came from may be gone
-    loaded, its_tokenizer, its_vocabulary = model.load(tmp_path / "elsewhere")
+    loaded, its_tokenizer, its_vocabulary, its_lexicon, its_params = model.load(tmp_path / "elsewhere")
+    assert (its_lexicon and its_lexicon.words) == (known and known.words)
+    assert (its_params.pos, its_params.lexicon, its_params.max_length) == (params.pos, params.lexicon, 32)
     assert its_vocabulary == vocabulary and not loaded.training and loaded.dropout.p == 0.4
     batch = its_tokenizer(["Ada slept in Bern ."], return_tensors="pt")
     assert batch["input_ids"].tolist() == tokenizer(["Ada slept in Bern ."])["input_ids"]
@@ -300,8 +303,8 @@ def test_saved_model_loads_from_its_folder_alone(tiny, tmp_path, monkeypatch, vo
 
 def test_saved_minilm_gives_the_same_logits(minilm, tmp_path):
     net, tokenizer = minilm
-    model.save(net, tokenizer, VOCABULARY, Params(), tmp_path)
-    loaded, _, _ = model.load(tmp_path)
+    model.save(net, tokenizer, VOCABULARY, None, Params(), tmp_path)
+    loaded = model.load(tmp_path).net
     ids = tokenizer("The Halloran Institute in Bern closed on Monday .", return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         assert torch.equal(*(logits_of(which, ids, ids * 0 + 1, ids * 0 + 1, ids * 0) for which in (net, loaded)))

@@ -190,7 +190,7 @@ def test_scores_are_those_of_the_saved_model_sentence_by_sentence(minilm):
 
 def test_prediction_with_short_windows_changes_long_sentences_only(minilm):
     params, data, split, result, folder, _ = minilm
-    net, tokenizer, vocabulary = model.load(folder / "model")
+    net, tokenizer, vocabulary, *_ = model.load(folder / "model")
     short = dataset.NERDatasetWithPOS(data, split.test, vocabulary, tokenizer, 24, data.pos)
     scores = prediction.predict(net, short, params).scores
     whole = result.scores[(result.predictions["part"] == "test").to_numpy()]
@@ -204,7 +204,7 @@ def test_prediction_with_short_windows_changes_long_sentences_only(minilm):
 def test_record_says_which_levers_were_on_and_where_the_time_went(minilm, train, tmp_path):
     record = minilm[3].record
     assert record["device"] == ("cuda" if torch.cuda.is_available() else "cpu") and record["precision"] == "fp32"
-    assert record["attention"] == model.load(minilm[4] / "model")[0].bert.config._attn_implementation
+    assert record["attention"] == model.load(minilm[4] / "model").net.bert.config._attn_implementation
     assert (record["freeze_embeddings"], record["similar_lengths"], record["encoder_dropout"]) == (False, True, 0.0)
     assert record["threads"] == torch.get_num_threads() and record["lengths_rounded_to"] == 4
     history, seconds = minilm[3].history, record["seconds"]
@@ -466,7 +466,7 @@ def test_precision_is_recorded_and_weights_and_scores_stay_float32(train, tmp_pa
     assert result.record["precision"] == precision and result.scores.dtype == np.float32
     assert {tensor.dtype for tensor in load_file(tmp_path / "model/model.safetensors").values()} == {torch.float32}
     if precision == "bf16":
-        net, tokenizer, vocabulary = model.load(tmp_path / "model")
+        net, tokenizer, vocabulary, *_ = model.load(tmp_path / "model")
         params, data, split, _ = train(tmp_path, precision=precision, padding="max_length", max_length=48)
         windows = dataset.NERDatasetWithPOS(data, split.test, vocabulary, tokenizer, 48, data.pos)
         exact = prediction.predict(net, windows, params.model_copy(update={"precision": "fp32"})).scores

@@ -1,0 +1,128 @@
+"""A trained model as a tool: names in a user's own text.
+
+    tagger = Tagger.load("reports/gmb/model")
+    tagger("Ada Lovelace moved from London to Turin in May.")
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from nltk.tokenize import NLTKWordTokenizer
+from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
+
+from nerlib import evaluation, features, model, prediction
+from nerlib.corpus import Corpus
+from nerlib.dataset import NERDatasetWithPOS
+from nerlib.hardware import device
+from nerlib.model import Saved
+
+AT_ONCE = 1000  # texts that are in memory, and sorted by length, together
+PUNKT = PunktParameters()
+PUNKT.abbrev_types = set(  # after which a full stop ends no sentence; Punkt itself knows none without a download
+    "mr mrs ms dr prof gen col lt sgt capt maj adm gov sen rep rev hon st jr sr inc corp co ltd bros vs etc e.g i.e a.m p.m no "
+    "u.s u.n u.k e.u d.c jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun".split())
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A name that was found: text == source[start:end], where source is the text, or the given words joined by blanks."""
+
+    text: str
+    type: str
+    start: int  # characters
+    end: int
+    confidence: float  # product of the probabilities of its words' tags
+
+
+class Tagger:
+    """A saved model on raw text or on words; needs neither corpus, nor run, nor network."""
+
+    def __init__(self, saved: Saved):
+        self.net, self.tokenizer, self.vocabulary, self.lexicon, self.params = saved
+        self.net.to(device())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Tagger":
+        """The tagger of a run's folder model/. Raises FileNotFoundError where there is none."""
+        return cls(model.load(Path(folder)))
+
+    def __call__(self, text: str | Sequence[str], pos: Sequence[str] | None = None) -> list[Mention]:
+        """The mentions in one text, or in a sentence of given words (and their POS tags), from left to right.
+
+        A model that was trained with `pos = corpus` or `shuffled` needs words with their tags. Raises ValueError where they
+        are missing, do not fit the words, or are unknown to the model.
+        """
+        return next(self.pipe([text], None if pos is None else [pos]))
+
+    def pipe(self, texts: Iterable[str | Sequence[str]], pos: Iterable[Sequence[str]] | None = None) -> Iterator[list[Mention]]:
+        """The mentions of each of many texts, in their order, as `__call__` finds them, and much faster.
+
+        The texts may be endless: AT_ONCE of them are read ahead.
+        """
+        texts = zip(texts, pos, strict=True) if pos is not None else ((text, None) for text in texts)
+        texts = iter(texts)
+        while some := list(islice(texts, AT_ONCE)):
+            yield from self._mentions(*zip(*some, strict=True))
+
+    def _mentions(self, texts: Sequence[str | Sequence[str]], pos: Sequence[Sequence[str] | None]) -> list[list[Mention]]:
+        sources = [text if isinstance(text, str) else " ".join(text) for text in texts]
+        sentences = [(i, spans) for i, text in enumerate(texts)
+                     for spans in (split(text) if isinstance(text, str) else [positions(text)]) if spans]
+        owners = np.repeat([i for i, _ in sentences], [len(spans) for _, spans in sentences]).astype(int)
+        spans = [span for _, spans in sentences for span in spans]
+        found: list[list[Mention]] = [[] for _ in texts]
+        if not spans:
+            return found
+        words = np.array([sources[i][a:b] for i, (a, b) in zip(owners, spans, strict=True)], object)
+        corpus = Corpus(words, self._pos(texts, pos), np.full(len(words), "O", object),
+                        np.cumsum([0, *(len(spans) for _, spans in sentences)]), "text", "")
+        table = self._tagged(corpus)
+        logs = np.append([0], np.log(table["confidence"].to_numpy(float)).cumsum())
+        for m in evaluation.mentions(table, "predicted").itertuples():
+            i, start, end = owners[m.first], spans[m.first][0], spans[m.last][1]
+            found[i].append(Mention(sources[i][start:end], m.type, start, end, float(np.exp(logs[m.last + 1] - logs[m.first]))))
+        return found
+
+    def _tagged(self, corpus: Corpus) -> pd.DataFrame:
+        given = features.given_pos(corpus, self.params.pos, 0)
+        data = NERDatasetWithPOS(corpus, np.arange(len(corpus)), self.vocabulary, self.tokenizer, self.params.max_length, given,
+                                 self.lexicon and self.lexicon(corpus.words))
+        predicted = prediction.predict(self.net, data, self.params)
+        return prediction.table(corpus, np.arange(len(corpus)), "text", predicted, self.vocabulary, given)
+
+    def _pos(self, texts: Sequence[str | Sequence[str]], pos: Sequence[Sequence[str] | None]) -> np.ndarray | None:
+        """The given POS tags of all words, checked; None for a model that needs none."""
+        if self.params.pos not in ("corpus", "shuffled"):
+            return None
+        for text, tags in zip(texts, pos, strict=True):
+            if isinstance(text, str) or tags is None:
+                raise ValueError(f"this model was trained with pos = {self.params.pos}: it needs words and their POS tags, as "
+                                 "in tagger(['Ada', 'moved'], pos=['NNP', 'VBD']); a model trained with pos = predicted or "
+                                 "none reads plain text")
+            if len(tags) != len(text):
+                raise ValueError(f"{len(tags)} POS tags for {len(text)} words: {' '.join(text)[:60]!r}")
+            if unknown := [tag for tag in tags if tag not in self.vocabulary.pos]:
+                raise ValueError(f"POS tag {unknown[0]!r}: this model knows {' '.join(self.vocabulary.pos)}")
+        return np.array([tag for tags in pos for tag in tags], object)
+
+
+def split(text: str) -> list[list[tuple[int, int]]]:
+    """Sentences of a text, each as its words' (start, end): a line break ends a sentence, else Punkt finds its end (Kiss and
+    Strunk 2006); words as in the Penn Treebank."""
+    sentences = []
+    for line in re.finditer(r"[^\r\n]+", text):
+        for begin, end in PunktSentenceTokenizer(PUNKT).span_tokenize(line.group()):
+            spans = NLTKWordTokenizer().span_tokenize(line.group()[begin:end])
+            sentences.append([(line.start() + begin + a, line.start() + begin + b) for a, b in spans])
+    return [spans for spans in sentences if spans]
+
+
+def positions(words: Sequence[str]) -> list[tuple[int, int]]:
+    """Where each word stands when all are joined by blanks: (start, end)."""
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    return [(int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True)]

@@ -1,0 +1,128 @@
+"""The tagger beside what its run predicted, and its offsets beside the text itself."""
+
+import itertools
+import json
+import random
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nerlib import evaluation, runs, tagger, training
+from nerlib.params import Params
+from nerlib.split import load
+from nerlib.tagger import Tagger
+
+TEXT = "Dr. Ada Lovelace moved from London to Turin in May 1842.\nShe met \"Mr. Babbage\" of the U.S. Army. He left."
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """Train the small encoder once for each set of changes; returns the folder."""
+    made = {}
+
+    def train(**changes):
+        key = json.dumps(changes)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("run")
+            params = Params(encoder=str(tiny), max_sentences=300, epochs=3, batch_size=16, learning_rate=5e-3,
+                            head_learning_rate=1e-2, precision="fp32", **changes)
+            torch.set_num_threads(1)
+            training.train(params, *load(params, runs.ROOT), made[key])
+        return made[key]
+    return train
+
+
+@pytest.fixture(scope="module")
+def plain(trained):
+    return Tagger.load(trained(pos="none") / "model")
+
+
+@pytest.mark.parametrize("changes", [
+    {"pos": "none"}, {"pos": "corpus"}, {"pos": "constant"}, {"pos": "predicted", "word_shape": True},
+    {"pos": "none", "lexicon": True, "decoder": "viterbi"}, {"pos": "none", "max_length": 16}])
+def test_tagger_finds_what_its_run_found(trained, changes):
+    folder = trained(**changes)
+    rows = pd.read_parquet(folder / "predictions.parquet").query("part == 'test'").reset_index(drop=True)
+    mine = Tagger.load(folder / "model")
+    sentences = [group for _, group in rows.groupby("sentence", sort=False)]
+    pos = [group["pos"].tolist() for group in sentences] if changes["pos"] == "corpus" else None
+    found = list(mine.pipe([group["word"].tolist() for group in sentences], pos))
+    assert len(found) == len(sentences) and sum(map(len, found)) > 10
+    for group, mentions in zip(sentences, found, strict=True):
+        group = group.reset_index(drop=True)
+        wanted = evaluation.mentions(group, "predicted")
+        starts = np.cumsum([0, *(len(word) + 1 for word in group["word"])])
+        assert ([(m.type, m.text, m.start) for m in mentions]
+                == [(w.type, w.surface, starts[w.first]) for w in wanted.itertuples()])
+        sure = [group["confidence"][w.first:w.last + 1].prod() for w in wanted.itertuples()]
+        assert [m.confidence for m in mentions] == pytest.approx(sure, rel=1e-3)
+
+
+def test_raw_text_is_split_into_sentences_and_words_with_their_offsets():
+    sentences = [[TEXT[a:b] for a, b in spans] for spans in tagger.split(TEXT)]
+    assert sentences == [["Dr.", "Ada", "Lovelace", "moved", "from", "London", "to", "Turin", "in", "May", "1842", "."],
+                         ["She", "met", '"', "Mr.", "Babbage", '"', "of", "the", "U.S.", "Army", "."], ["He", "left", "."]]
+
+
+def test_no_character_is_lost_whatever_the_text():
+    random.seed(1)
+    alphabet = ["a", "B", " ", ".", '"', "''", "``", "'s", "\n", "\t", "(", "]", "U.S.", "…", "é", "e\u0301", "😀", "م", "$",
+                "\u00a0", "can't", "gonna", "--", "...", "?", "\x00", "\u2028", "&amp;", "“", "”", "’", "<"]
+    for _ in range(3000):
+        text = "".join(random.choices(alphabet, k=random.randrange(25)))
+        spans = [span for sentence in tagger.split(text) for span in sentence]
+        assert all(a < b for a, b in spans) and all(b <= c for (_, b), (c, _) in itertools.pairwise(spans)), repr(text)
+        inside = {i for a, b in spans for i in range(a, b)}
+        assert not [c for i, c in enumerate(text) if i not in inside and not c.isspace() and c != "\x00"], repr(text)
+
+
+def test_mentions_stand_where_they_say(plain):
+    found = plain(TEXT)
+    assert found and [m.text for m in found] == [TEXT[m.start:m.end] for m in found]
+    assert [m.start for m in found] == sorted(m.start for m in found) and all(0 < m.confidence <= 1 for m in found)
+    words = ["Ada", "Lovelace", "moved", "to", "Turin"]
+    assert [m.text for m in plain(words)] == [" ".join(words)[m.start:m.end] for m in plain(words)]
+
+
+def test_many_texts_come_back_in_order_as_one_by_one_and_few_are_read_ahead(plain, monkeypatch):
+    monkeypatch.setattr(tagger, "AT_ONCE", 7)
+    texts = [TEXT, "", "Oslo", ["Oslo"], [], "   \n ", *(f"{'Timo went home . ' * n}Lima" for n in range(20))]
+    alone = [plain(text) for text in texts]
+    assert [[(m.text, m.start, m.end) for m in found] for found in plain.pipe(texts)] == \
+        [[(m.text, m.start, m.end) for m in found] for found in alone]
+    read = []
+    endless = (read.append(i) or "Ada slept in Bern ." for i in itertools.count())
+    assert len(list(itertools.islice(plain.pipe(endless), 8))) == 8 and len(read) == 14
+
+
+def test_words_without_pieces_and_texts_longer_than_a_window_are_tagged(plain):
+    assert isinstance(plain(["\x07", "Bern", "\u200b"]), list)
+    found = plain("Ada lives in Bern and " * 300)
+    assert len({m.start // 3300 for m in found}) == 2, "mentions from its first to its last half"
+
+
+@pytest.mark.parametrize(("text", "pos", "message"), [
+    ("Ada moved", None, "pos = corpus.*pos = predicted or none"), (["Ada", "moved"], None, r"tagger\(\['Ada', 'moved'\]"),
+    ("Ada moved", ["NNP", "VBD"], "needs words"), (["Ada", "moved"], ["NNP"], "1 POS tags for 2 words: 'Ada moved'"),
+    (["Ada", "moved"], ["NNP", "HUH"], "'HUH': this model knows .*NNP")])
+def test_model_that_needs_pos_tags_says_so(trained, text, pos, message):
+    with pytest.raises(ValueError, match=message):
+        Tagger.load(trained(pos="corpus") / "model")(text, pos)
+
+
+def test_where_no_model_is_it_says_where_one_would_be(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"ner\.json is missing.*reports/<run>/model"):
+        Tagger.load(tmp_path)
+
+
+def test_model_folder_alone_is_enough(trained, plain, tmp_path):
+    shutil.copytree(trained(pos="none") / "model", tmp_path / "model")
+    code = ("import socket, torch; torch.set_num_threads(1); socket.socket.connect = None\nfrom nerlib.tagger import Tagger\n"
+            f"print([(m.text, m.type, m.start) for m in Tagger.load('model')({TEXT!r})])")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([(m.text, m.type, m.start) for m in plain(TEXT)])
