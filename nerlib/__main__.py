@@ -57,6 +57,7 @@ def _run(params: Params, notebooks: list[str], arguments: argparse.Namespace, lo
             error = _error(output) or f"papermill ended with exit code {code} before the last cell"
             runs.mark(params.run, notebook, "failed", error)
             break
+    report.write_runs(folder.parent)
     page = report.write_pages(folder)
     if error:
         sys.exit(f"\n{page}\n{notebook} failed: {error}")

@@ -1,6 +1,5 @@
 """How far the annotation itself can be trusted: what the training part knows of a name, repeated sentences, disputed tags."""
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from nerlib.evaluation import mentions, sequences
-from nerlib.runs import read_json, write_atomically, write_json
+from nerlib.runs import harmless, read_json, write_csv, write_json
 from nerlib.statistics import f1, interval, resampled
 
 DISPUTED = 0.1  # a word's gold tag is disputed if the model gives it less probability than this
@@ -80,6 +79,24 @@ def worst_loss(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     return aligned.assign(loss=np.array([losses[a:b + 1].max() for a, b in zip(first, last, strict=True)], float))
 
 
+def telling(table: pd.DataFrame, aligned: pd.DataFrame, count: int = 3) -> list[tuple[tuple[str, int], str]]:
+    """Errors that stand for many, as ((part, sentence), what happened): of each of the most frequent kinds, the surface that
+    goes wrong most often in that way, shown in the shortest sentence where it does."""
+    errors = aligned[aligned["kind"] != "correct"]
+    rows = errors.assign(words=table.groupby(["part", "sentence"]).size().loc[list(zip(
+        errors["part"], errors["sentence"], strict=True))].to_numpy())
+    chosen = []
+    for kind, number in rows["kind"].value_counts(sort=True).head(count).items():
+        alike = rows[rows["kind"] == kind].groupby(["surface", "gold", "predicted"])
+        name, times = alike.size().index[alike.size().argmax()], int(alike.size().max())
+        example = alike.get_group(name).sort_values("words", kind="stable").iloc[0]
+        corpus, model = "no mention" if kind == "spurious" else name[1], "no mention" if kind == "missed" else name[2]
+        what = f"{corpus} with another boundary" if kind == "boundary" else f"{corpus} in the corpus, {model} by the model"
+        chosen.append(((example["part"], example["sentence"]), f"{kind}, {number:,} errors, as {name[0]!r}: {what}"
+                       + (f", {times} times" if times > 1 else "")))
+    return chosen
+
+
 def disputes(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     """Errors in which the model finds the corpus's tag of some word less likely than DISPUTED, by descending loss.
 
@@ -114,7 +131,7 @@ def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size:
         own = table[(table["part"] == row["part"]) & (table["sentence"] == row["sentence"])]
         a, b = (corpus, model) if corpus_is == "A" else (model, corpus)
         rows.append({"number": len(rows) + 1, "sentence": " ".join(own["word"]), "A": a, "B": b, "right": ""})
-    questions = pd.DataFrame(rows, columns=["number", "sentence", "A", "B", "right"])
+    questions = harmless(pd.DataFrame(rows, columns=["number", "sentence", "A", "B", "right"]))
     path, secret = folder / "adjudicate.csv", folder / "adjudicate-key.json"
     answered = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else questions.head(0)
     if "right" not in answered or (answered["right"].str.strip() != "").any():
@@ -127,9 +144,7 @@ def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size:
             raise ValueError(f"{path}, number {wrong['number'].iloc[0]}: right is {wrong['right'].iloc[0]!r}; "
                              f"write one of {', '.join(ANSWERS)}, or leave it empty")
     else:
-        buffer = io.StringIO()
-        questions.to_csv(buffer, index=False)
-        write_atomically(path, buffer.getvalue())
+        write_csv(path, questions)
     write_json(secret, key)
     return questions
 

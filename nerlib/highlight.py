@@ -1,6 +1,8 @@
 """Sentences with gold and predicted mentions, as escaped HTML."""
 
+from collections.abc import Iterable
 from html import escape
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
@@ -8,13 +10,14 @@ from IPython.display import HTML
 from nerlib.evaluation import mentions
 
 STYLE = """<style>
-.ner p {line-height: 2.9; margin: .2em 0; overflow-wrap: anywhere}
+.ner p {line-height: 2.9; margin: .2em 0; overflow-wrap: anywhere; white-space: pre-wrap}
+.ner sub, .ner sup, .ner i, .ner small {unicode-bidi: isolate}
 .ner .a {border-bottom: 1px dotted currentColor; padding-bottom: 1px}
 .ner .g {border-bottom: 3px solid #0072b2; padding-bottom: 1px}
 .ner .p {border-top: 3px double #d55e00; padding-top: 1px}
 .ner sub, .ner sup {font-size: .72em; font-weight: 600; user-select: none}
 .ner i {font: 600 .72em sans-serif; opacity: .75; vertical-align: -1.1em; user-select: none}
-.ner sub {color: #0072b2; vertical-align: -1.1em} .ner sup {color: #d55e00; vertical-align: 1.1em}
+.ner sub {color: #0072b2; vertical-align: -1.1em} .ner sup {color: #a84800; vertical-align: 1.1em}
 .ner small {opacity: .75; user-select: none}
 @media (prefers-color-scheme: dark) {.ner .g {border-color: #6bb8e8} .ner sub {color: #6bb8e8}
   .ner .p {border-color: #ff9a5c} .ner sup {color: #ff9a5c}}
@@ -32,8 +35,22 @@ def sentences(table: pd.DataFrame, which: list[tuple[str, int]], notes: list[str
     for number, (part, sentence) in enumerate(which):
         rows = table[(table["part"] == part) & (table["sentence"] == sentence)].reset_index(drop=True)
         note = f" <small>({escape(notes[number])})</small>" if notes else ""
-        paragraphs.append(f"<p>{_marked(rows)}{note}</p>")
-    return HTML(f'{STYLE}<div class="ner">{LEGEND}{"".join(paragraphs)}</div>')
+        paragraphs.append(f'<p dir="auto">{_marked(rows)}{note}</p>')
+    return HTML(_page(LEGEND + "".join(paragraphs)))
+
+
+def text(source: str, mentions: Iterable[Any]) -> str:
+    """HTML of a text in which a model found `mentions` (start, end, type and confidence, from left to right)."""
+    html, at = [], 0
+    for m in mentions:
+        html += [escape(source[at:m.start]), _span(escape(source[m.start:m.end]), ["p"]),
+                 f"<sup>{escape(m.type)} {m.confidence:.2f}</sup>"]
+        at = m.end
+    return _page(f'<p dir="auto">{"".join(html)}{escape(source[at:])}</p>')
+
+
+def _page(html: str) -> str:
+    return f'{STYLE}<div class="ner mathjax_ignore tex2jax_ignore">{html}</div>'
 
 
 def _marked(rows: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Image, display
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from nerlib.evaluation import KINDS
 from nerlib.runs import write_atomically
@@ -22,7 +23,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW, GREY = (
 TYPE_COLOURS = {"geo": BLUE, "gpe": SKY, "org": ORANGE, "per": GREEN, "tim": PINK, "art": RED, "eve": YELLOW, "nat": GREY}
 STYLE = {"font.size": 10, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
          "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 96, "svg.hashsalt": "nerlib",
-         "figure.constrained_layout.use": True}
+         "figure.constrained_layout.use": True, "text.parse_math": False}  # "$" in a name is a dollar, not a formula
 Picture = tuple[Figure, str]
 WIDTH = 7.2  # inches
 
@@ -43,6 +44,8 @@ def show(picture: Picture, path: Path) -> None:
 def save(picture: Picture, path: Path) -> None:
     """Write `path`.png (2×) and `path`.svg, both with the alternative text inside, and close the figure."""
     figure, alt = picture
+    for text in figure.findobj(Text):  # those that were made outside of STYLE
+        text.set_parse_math(False)
     for suffix, metadata in (("png", {"Description": alt}), ("svg", {"Description": alt, "Date": None})):
         buffer = BytesIO()
         with plt.rc_context(STYLE):
@@ -62,7 +65,7 @@ def _axes(height: float, title: str, x: str, y: str, width: float = WIDTH) -> tu
 def bars(values: pd.Series, title: str, x: str, y: str, form: str = "{:,.0f}", colour: Sequence[str] | str = BLUE,
          notes: Sequence[str] | None = None) -> Picture:
     """Horizontal bars, one a row of `values`, each labelled with its value (`form`) and, if given, its note."""
-    figure, axes = _axes(1.2 + 0.36 * len(values), title, x, y)
+    figure, axes = _axes(max(2.2, 1.2 + 0.36 * len(values)), title, x, y)
     drawn = axes.barh([str(name) for name in values.index], values, color=colour)
     labels = [form.format(value) + (f"  ({note})" if note else "")
               for value, note in zip(values, notes if notes is not None else [""] * len(values), strict=True)]
@@ -101,7 +104,7 @@ def matrix(counts: pd.DataFrame, title: str, x: str, y: str, blank: Sequence[tup
     sns.heatmap(share.fillna(0), ax=axes, annot=words, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 9},
                 linewidths=0.5, linecolor="#dddddd", cbar_kws={"label": "share of the row", "shrink": 0.7})
     axes.set(xlabel=x, ylabel=y)
-    axes.tick_params(axis="x", rotation=45 if counts.shape[1] > 7 else 0)
+    axes.tick_params(axis="x", rotation=45 if counts.shape[1] > 7 or max(map(len, map(str, counts.columns))) > 9 else 0)
     axes.tick_params(axis="y", rotation=0)
     largest = counts.stack().sort_values(ascending=False)
     off = [(pair, n) for pair, n in largest.items() if pair[0] != pair[1] and n > 0][:5]
@@ -123,7 +126,8 @@ def learning_curves(history: pd.DataFrame) -> Picture:
     left.legend(frameon=False)
     if "validation_f1" in history:
         right.plot(epochs, history["validation_f1"], color=BLUE, marker="o")
-        for epoch, value in zip(epochs, history["validation_f1"], strict=True):
+        named = history if len(history) < 7 else history.loc[[history["validation_f1"].idxmax()]]
+        for epoch, value in zip(named["epoch"], named["validation_f1"], strict=True):
             right.annotate(f"{value:.3f}", (epoch, value), xytext=(0, 7), textcoords="offset points", ha="center")
         said.append("validation micro F1 " + ", ".join(f"{value:.3f}" for value in history["validation_f1"]))
     right.set(title="Validation micro F1", xlabel="epoch", ylabel="micro F1 (seqeval default)", xticks=epochs)

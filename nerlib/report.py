@@ -1,9 +1,13 @@
-"""Pages for readers: a run's executed notebooks and its front page, each one HTML file without script or request."""
+"""Pages for readers, each one HTML file without script or request: a run's executed notebooks, its front page, all runs.
+
+    python -m nerlib.report [RUN …]   writes reports/index.html, and the pages of the named runs again
+"""
 
 import base64
 import contextlib
 import json
 import re
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,10 +21,12 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from nerlib.runs import STAGES, write_atomically
+from nerlib import annotation, evaluation, highlight
+from nerlib.runs import ROOT, STAGES, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = {"03_confusion_mentions": "Confusion of mentions", "03_learning_curves": "Learning curves"}
+NAMES = {"run", "data", "data_validation", "data_test"}  # parameters that say where, not what
 DOWNLOADS = {".csv", ".ipynb", ".json", ".npy", ".parquet", ".txt"}
 NUMBER = re.compile(r"[-+−]?[\d.,]*\d(e[-+]?\d+)?\s?%?|nan|[–-]", re.IGNORECASE)
 
@@ -62,8 +68,55 @@ def write_index(run_folder: Path) -> Path:
     figures = [(caption, Image.open(path).text.get("Description"), base64.b64encode(path.read_bytes()).decode())
                for name, caption in FIGURES.items() if metrics and (path := run_folder / f"figures/{name}.png").exists()]
     files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
+    tested = "test" if "test" in metrics else "validation"
+    part = metrics.get(tested) if isinstance(metrics.get(tested), dict) else {}
     return _page("front.html.j2", run_folder / "index.html", sorted(run_folder.glob("[0-9][0-9]_*.html")),
-                 metrics=metrics, figures=figures, files=files, stages=stages)
+                 metrics=metrics, figures=figures, files=files, stages=stages, part=tested,
+                 source=evaluation.source_report(part["default"]).get("source") if part.get("default") else None,
+                 errors=_telling(run_folder, tested) if metrics else None)
+
+
+def _telling(run_folder: Path, part: str) -> Markup | None:
+    """Errors that stand for many, in their sentences; None where there is no table, or no error."""
+    path = run_folder / "predictions.parquet"
+    table = pd.read_parquet(path).query("part == @part").reset_index(drop=True) if path.is_file() else pd.DataFrame()
+    chosen = annotation.telling(table, evaluation.align(table)) if len(table) else []
+    return Markup(highlight.sentences(table, *map(list, zip(*chosen, strict=True))).data) if chosen else None
+
+
+def write_runs(reports: Path) -> Path:
+    """Writes index.html of all runs in `reports`, newest first, those on another split apart, and returns its path."""
+    folders = [path for path in sorted(reports.glob("*/")) if path.name != "results"]
+    runs = [row for row in map(_summary, folders) if row["stages"]]
+    runs.sort(key=lambda row: row["made"] or "", reverse=True)
+    splits: dict[str, list[dict[str, Any]]] = {}
+    for row in runs:
+        if row["status"] == "complete":
+            splits.setdefault(row["record"]["split"]["fingerprint"], []).append(row)
+    for rows in splits.values():
+        values = [{name: value for name, value in row["record"]["parameters"].items() if name not in NAMES} for row in rows]
+        differ = {name for name in values[0] if any(other.get(name) != values[0][name] for other in values)}
+        for row, own in zip(rows, values, strict=True):
+            changed = row["record"]["changed"] if len(rows) == 1 else differ
+            row["differs"] = {name: own[name] for name in own if name in changed}
+    others = {name: [path.name for path in folders if (path / file).is_file() and (path / "index.html").is_file()]
+              for name, file in (("Comparisons", "comparison.json"), ("Searches", "study.db"))}
+    return _page("runs.html.j2", reports / "index.html", [], title="All runs", splits=splits, others=others,
+                 open=[row for row in runs if row["status"] != "complete"])
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """What the index of runs says of one: name, status, what is recorded of it."""
+    stages = {stem: stage for stem in STAGES if (stage := _read(folder / f"stages/{stem[:2]}.json"))}
+    failed = [stem for stem, stage in stages.items() if stage.get("status") == "failed"]
+    record, metrics = _trained(folder, "run.json"), _trained(folder, "metrics.json")
+    whole = {"split", "parameters", "changed", "corpus"} <= record.keys() and metrics \
+        and all(stage.get("status") == "complete" for stage in stages.values())
+    times = [stage["seconds"] for stage in stages.values() if isinstance(stage.get("seconds"), int | float)]
+    return {"name": folder.name, "stages": stages, "record": record, "metrics": metrics, "failed": failed,
+            "status": "failed" if failed else "complete" if whole else "unfinished", "page": (folder / "index.html").is_file(),
+            "made": max((stage.get("started") or "" for stage in stages.values()), default=""),
+            "seconds": sum(times) if times else None}
 
 
 def write_search(folder: Path, question: str, trials: pd.DataFrame, best: int) -> Path:
@@ -82,7 +135,7 @@ def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -
     env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=ChainableUndefined)
     git = record.get("git") or _read(path.parent / "stages/01.json").get("git")  # a failed run has no run.json
     content |= {"run": record.get("run") or path.resolve().parent.name, "record": record, "git": git, "here": path.stem,
-                "pages": [page.stem for page in siblings]}
+                "pages": [page.stem for page in siblings], "home": (path.parent.parent / "index.html").is_file()}
     write_atomically(path, env.get_template(template).render(content))
     return path
 
@@ -117,6 +170,8 @@ def _refine(html: str) -> tuple[str, list[tuple[str, str, str]], str]:
         anchors.add(anchor)
         heading.name, heading["id"] = "h3" if heading.name == "h3" else "h2", anchor
     contents = [(h.name, h["id"], h.get_text().strip()) for h in soup.select(".text_cell :is(h2, h3)")]
+    for block in soup("pre"):
+        block["tabindex"] = 0  # what scrolls can be scrolled by keyboard
     for table in soup("table"):
         table.wrap(soup.new_tag("div", attrs={"class": "table", "role": "group", "tabindex": 0, "aria-label": "Table"}))
         for th in table("th"):
@@ -127,3 +182,14 @@ def _refine(html: str) -> tuple[str, list[tuple[str, str, str]], str]:
             for cell, is_number in zip(reversed(row(["td", "th"])), numeric, strict=False):
                 cell["class"] = [*cell.get("class", []), *(["num"] if is_number else [])]
     return title, contents, str(soup)
+
+
+def main() -> None:
+    folders = [ROOT / "reports" / name for name in sys.argv[1:]]
+    if missing := [folder.name for folder in folders if not (folder / "stages").is_dir()]:
+        sys.exit(f"reports/{missing[0]}: no run of this name")
+    print(write_runs(ROOT / "reports"), *map(write_pages, folders), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

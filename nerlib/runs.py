@@ -41,6 +41,17 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """The frame's columns, without its index, `harmless`."""
+    write_atomically(path, harmless(frame).to_csv(index=False))
+
+
+def harmless(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an apostrophe before each text that a spreadsheet would take for a formula and compute."""
+    return frame.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+                     else cell)
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file."""
     return json.loads(path.read_text("utf-8"))

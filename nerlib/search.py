@@ -148,7 +148,7 @@ def write(search: Search) -> Path:
         columns=lambda name: name.removeprefix("params_"))
     trials = trials[trials["state"].isin([state.name for state in FINISHED])]
     complete = trials[trials["state"] == "COMPLETE"].drop(columns="state")
-    runs.write_atomically(folder / "trials.csv", trials.to_csv(index=False))
+    runs.write_csv(folder / "trials.csv", trials)
     best = search.params(study.best_params, f"{search.name}-best")
     head = f"# The best of {len(trials)} trials by validation micro F1, {study.best_value:.4f}. {search.question}\n"
     runs.write_atomically(folder / "best.yaml", head + yaml.safe_dump(best.changed(), sort_keys=False, allow_unicode=True))

@@ -71,6 +71,16 @@ def of_one_run(units: np.ndarray, resamples: int = RESAMPLES) -> dict[str, float
     return {"f1": float(f1(units.sum(0))), "low": low, "high": high}
 
 
+def of_types(table: pd.DataFrame, types: Sequence[str]) -> dict[str, dict[str, float]]:
+    """`of_one_run` for each type and for all of them ("micro avg"), from one part's table."""
+    units = counts(table, types)
+    sums, drawn = units.sum(0), resampled(units)
+    chosen = {name: [i] for i, name in enumerate(types)} | {"micro avg": slice(None)}
+    ends = {name: interval(f1(drawn[:, which].sum(1))) for name, which in chosen.items()}
+    return {name: {"f1": float(f1(sums[which].sum(0))), "low": ends[name][0], "high": ends[name][1]}
+            for name, which in chosen.items()}
+
+
 def over_seeds(values: Sequence[float]) -> dict[str, float]:
     """Mean, standard deviation and 95 % t interval of the mean; of one value, only the value."""
     if len(values) < 2:

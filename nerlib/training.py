@@ -205,7 +205,7 @@ def _write(result: Training, training_table: pd.DataFrame, folder: Path) -> None
     runs.write_atomically(folder / "scores.npy", array.getvalue())
     runs.write_atomically(folder / "predictions.parquet", result.predictions.to_parquet(index=False))
     runs.write_atomically(folder / "training.parquet", training_table.to_parquet(index=False))
-    runs.write_atomically(folder / "history.csv", result.history.to_csv(index=False))
+    runs.write_csv(folder / "history.csv", result.history)
 
 
 def _load(folder: Path, key: str) -> Training | None:

@@ -2,9 +2,6 @@
 
 import json
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
@@ -276,34 +273,3 @@ def test_damaged_files_do_not_hide_the_rest(tmp_path):
     with pytest.warns(UserWarning, match="01_eda.ipynb, its file is damaged"):
         page = soup(report.write_pages(tmp_path))
     assert page.select_one(".banner") and not (tmp_path / "01_eda.html").exists()
-
-
-def test_in_a_real_browser(complete, failed, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("no chromium on the PATH")
-
-    def chromium(page: Path, *options: str) -> str:
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                   "--disable-sync", "--disable-background-networking", "--disable-component-update",
-                   "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,900", *options,
-                   page.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-
-    # A script slipped past the exporter must be dead: it would take the page's heading away.
-    hostile = tmp_path / "hostile.html"
-    source = (complete / "03_training.html").read_text(encoding="utf-8")
-    attack = "<script>document.querySelector('h1').remove()</script></body>"
-    hostile.write_text(source.replace("</body>", attack), encoding="utf-8")
-    dom = BeautifulSoup(chromium(hostile, "--dump-dom"), "html.parser")
-    assert text(dom.h1) == "How well does it learn?" and dom.script
-
-    for mode, paper in ((1, (255, 255, 255)), (0, (0x15, 0x18, 0x1C))):  # light, dark
-        picture = tmp_path / f"{mode}.png"
-        scheme = f"--blink-settings=preferredColorScheme={mode}"
-        chromium(failed / "02_preprocessing.html", f"--screenshot={picture}", scheme)
-        pixels = Image.open(picture).convert("RGB")
-        assert pixels.getpixel((5, 5)) == paper
-        heading = pixels.crop((48, 90, 700, 160)).convert("L")
-        low, high = heading.getextrema()
-        assert high - low > 150, "the heading cannot be seen"
