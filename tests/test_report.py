@@ -2,16 +2,18 @@
 
 import json
 import re
+import shutil
 from urllib.parse import unquote
 
 import nbformat
+import pandas as pd
 import papermill
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image, PngImagePlugin
 
-from nerlib import report
+from nerlib import evaluation, report
 from nerlib.runs import STAGES
 
 ATTACK = "<script>alert(1)</script>"
@@ -51,6 +53,9 @@ METRICS = {"tags": ["O", "B-geo", "I-geo", "B-per", "I-per"], "types": ["geo", "
            "definitions": {"default": "As conlleval counts.", "strict": "IOB2 only."},
            "validation": {"default": score(0.7), "strict": score(0.65)},
            "test": {"default": score(0.8), "strict": score(0.75)},
+           "intervals": {part: {"geo": {"f1": 0.8, "low": 0.79 + i, "high": 0.81 + i},
+                                "micro avg": {"f1": 0.822 + i, "low": 0.801 + i, "high": 0.843 + i}}
+                         for part, i in (("test", 0.0), ("validation", -0.1))},
            "baseline": {"validation": {"default": score(0.3)}, "test": {"default": score(0.4)}}}
 RECORD = {"run": "gmb", "completed": "2025-11-22T18:11:01+00:00",
           "parameters": {"epochs": 3, "data": ATTACK, "pos": ""},
@@ -200,8 +205,8 @@ def test_notebook_that_a_signal_ended(complete, tmp_path):
 
 def test_index_gives_the_answer_and_the_numbers_of_metrics_json(complete):
     page = soup(complete / "index.html")
-    assert text(page.select_one(".lead")) == ("Micro F1 is 0.822 on the test part in seqeval’s default mode; "
-                                              "looking each word up in the training part reaches 0.422.")
+    assert text(page.select_one(".lead")) == ("The model finds names with a micro F1 of 0.822 (0.801 to 0.843) on the test "
+                                              "part; looking each word up in the training part reaches 0.422.")
     test, validation = page.select("section[aria-labelledby=scores] table")
     for table, part in ((test, "test"), (validation, "validation")):
         shown, values, lookup = rows(table), METRICS[part]["default"], METRICS["baseline"][part]["default"]
@@ -209,7 +214,10 @@ def test_index_gives_the_answer_and_the_numbers_of_metrics_json(complete):
         for name, cells in shown.items():
             row, base = (scores[name.replace("average", "avg")] for scores in (values, lookup))
             numbers = [row["precision"], row["recall"], row["f1-score"], base["f1-score"]]
-            assert cells == [*(f"{number:.3f}" for number in numbers), f"{row['support']:,}"]
+            ends = METRICS["intervals"][part].get(name.replace("average", "avg"))
+            interval = [f"{ends['low']:.3f} to {ends['high']:.3f}" if ends else "–"]
+            shown_numbers = [f"{number:.3f}" for number in numbers]
+            assert cells == [*shown_numbers[:3], *interval, shown_numbers[3], f"{row['support']:,}"]
     assert validation.find_parent("details") and not test.find_parent("details")
     assert "micro F1 of 0.772" in text(page.select_one(".note"))
     assert [picture["alt"] for picture in page("img")] == [ALT, "Learning curves"]
@@ -232,7 +240,8 @@ def test_index_without_a_scored_test_part(complete, tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     write_stages(tmp_path, ["complete"] * 4)
     page = soup(report.write_index(tmp_path))
-    assert text(page.select_one(".lead")) == "Micro F1 is 0.722 on the validation part in seqeval’s default mode."
+    assert text(page.select_one(".lead")) == \
+        "The model finds names with a micro F1 of 0.722 (0.701 to 0.743) on the validation part."
     assert "The test part was not scored" in text(page.main) and "Lookup" not in text(page.main)
 
 
@@ -273,3 +282,88 @@ def test_damaged_files_do_not_hide_the_rest(tmp_path):
     with pytest.warns(UserWarning, match="01_eda.ipynb, its file is damaged"):
         page = soup(report.write_pages(tmp_path))
     assert page.select_one(".banner") and not (tmp_path / "01_eda.html").exists()
+
+
+def test_index_shows_the_source_only_beside_its_own_test_set(complete, tmp_path):
+    rows_of = {name: row[3] for name, row in evaluation.SOURCE.items()}
+    for shift, shown in ((0, True), (1, False)):
+        scores = {name: score(0.8)["geo"] | {"support": count + shift} for name, count in rows_of.items()}
+        types = [name for name in rows_of if " " not in name]
+        (tmp_path / "metrics.json").write_text(json.dumps({"types": types, "test": {"default": scores, "strict": scores}}))
+        write_stages(tmp_path, ["complete"] * 4)
+        page = soup(report.write_index(tmp_path))
+        assert ("the source reached 0.85" in text(page.select_one(".lead"))) == shown
+        assert (rows(page.select_one("section[aria-labelledby=scores] table"))["org"][3] == "0.72") == shown
+
+
+def test_index_shows_three_errors_that_stand_for_many(complete, tmp_path):
+    words = ["Ada", "saw", "<b>Bern</b>", "and", "Oslo", "."]
+    gold, predicted = ["B-per", "O", "B-geo", "O", "B-geo", "O"], ["B-per", "O", "B-org", "B-tim", "O", "O"]
+    pd.DataFrame({"part": "test", "sentence": 7, "position": range(6), "word": words, "pos": None, "gold": gold,
+                  "predicted": predicted, "confidence": 0.5, "loss": 1.0}).to_parquet(tmp_path / "predictions.parquet")
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    write_stages(tmp_path, ["complete"] * 4)
+    section = soup(report.write_index(tmp_path)).select_one("section[aria-labelledby=errors]")
+    notes = {text(note) for note in section.select("p[dir] small")}
+    assert notes == {"(type, 1 error, as '<b>Bern</b>': geo in the corpus, org by the model)",
+                     "(missed, 1 error, as 'Oslo': geo in the corpus, no mention by the model)",
+                     "(spurious, 1 error, as 'and': no mention in the corpus, tim by the model)"}
+    assert not section("b") and text(section).count("<b>Bern</b>") == 4
+
+
+# --- all runs
+
+def made(reports, name, changed=None, statuses=("complete",) * 4, started="2025-11-22T17:58:01+00:00", fingerprint="f00d",
+         **extra):
+    folder = reports / name
+    folder.mkdir()
+    write_stages(folder, statuses, error=f"ValueError: {ATTACK}")
+    for path in (folder / "stages").glob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"started": started}))
+    parameters = {"epochs": 3, "seed": 1, "pos": "corpus", "data": "x"} | (changed or {})
+    record = RECORD | {"run": name, "changed": changed or {}, "parameters": parameters, "split": {
+        "kind": "random", "fingerprint": fingerprint, "test": 9592}}
+    for file, content in (("run.json", record), ("metrics.json", METRICS | extra), ("index.html", None)):
+        (folder / file).write_text(json.dumps(content))
+
+
+def test_all_runs_stand_newest_first_by_split_with_what_distinguishes_them(tmp_path):
+    made(tmp_path, "old", {"seed": 7}, started="2025-11-20T10:00:00+00:00")
+    made(tmp_path, "new", {"seed": 7, "pos": "none", "data": "y"}, started="2025-11-21T10:00:00+00:00", test=None)
+    made(tmp_path, "apart", {"epochs": 5}, started="2025-11-19T10:00:00+00:00", fingerprint="beef")
+    made(tmp_path, "broken", statuses=["complete", "failed"])
+    made(tmp_path, "going", statuses=["complete", "complete", "running"])
+    (tmp_path / "results").mkdir()
+    (tmp_path / "compared").mkdir()
+    for name in ("comparison.json", "index.html"):
+        (tmp_path / "compared" / name).write_text("{}")
+    page = soup(report.write_runs(tmp_path))
+    first, second, rest = page("table")
+    assert list(rows(first)) == ["new", "old"] and list(rows(second)) == ["apart"]
+    assert rows(first)["new"] == ["–", "0.722 0.701 to 0.743", "pos: none", "2025-11-21 10:00 UTC", "6 min 40 s"]
+    assert rows(first)["old"][0] == "0.822 0.801 to 0.843" and rows(first)["old"][2] == "pos: corpus"
+    assert rows(second)["apart"][2] == "epochs: 5"
+    assert rows(rest) == {"broken": ["failed", f"02 preprocessing: ValueError: {ATTACK}", "2025-11-22 17:58 UTC"],
+                          "going": ["unfinished", "03 training", "2025-11-22 17:58 UTC"]}
+    assert {link["href"] for link in page.select("main a")} == {
+        f"{name}/index.html" for name in ("old", "new", "apart", "broken", "going", "compared")}
+    assert text(page.select("h2")[0]) == "ner.csv: random split, 9,592 test sentences" and not page("script")
+
+
+def test_all_runs_of_none_say_so_and_pages_link_back(complete, tmp_path):
+    assert "There are no runs yet" in text(soup(report.write_runs(tmp_path)).main)
+    folder = shutil.copytree(complete, tmp_path / "gmb")
+    page = soup(report.write_index(folder))
+    assert page.select_one('header a[href="../index.html"]') and not soup(complete / "index.html").select_one('a[href^=".."]')
+
+
+def test_module_writes_the_index_and_named_runs_again_and_refuses_unknown_ones(monkeypatch, tmp_path, capsys):
+    (tmp_path / "reports").mkdir()
+    made(tmp_path / "reports", "one")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["report", "one"])
+    report.main()
+    assert capsys.readouterr().out.split() == [str(tmp_path / "reports" / path) for path in ("index.html", "one/index.html")]
+    monkeypatch.setattr("sys.argv", ["report", "two"])
+    with pytest.raises(SystemExit, match="reports/two: no run of this name"):
+        report.main()

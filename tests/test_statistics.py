@@ -105,6 +105,19 @@ def test_interval_of_one_run_covers_the_truth_as_often_as_it_says():
     assert 0.90 <= hits / 200 <= 0.985
 
 
+def test_intervals_of_types_are_those_of_one_run_each():
+    rows = random_table(4, sentences=300)
+    mine = statistics.of_types(rows, TYPES)
+    units = statistics.counts(rows, TYPES)
+    assert list(mine) == [*TYPES, "micro avg"]
+    for name, found in mine.items():
+        alone = units.sum(1) if name == "micro avg" else units[:, TYPES.index(name)]
+        wanted = statistics.of_one_run(alone)
+        assert found["f1"] == pytest.approx(wanted["f1"])
+        assert [found["low"], found["high"]] == pytest.approx([wanted["low"], wanted["high"]], abs=0.004)
+        assert found["low"] < found["f1"] < found["high"]
+
+
 # --- over seeds
 
 def test_t_interval_is_the_textbooks():

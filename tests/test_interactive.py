@@ -1,0 +1,100 @@
+"""What notebooks show, by hand-made tables; the widgets themselves are driven in test_browser.py."""
+
+import re
+from html import unescape
+
+import ipywidgets as widgets
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from nerlib import evaluation, interactive
+
+ATTACKS = ["<script>alert(1)</script>", "`code`", "**b** _i_", "[x](javascript:alert(1))", "$x$", "&lt;", "a\nb",
+           "\\[y\\]", "~~s~~"]
+
+
+def table(*sentences):
+    rows = [("test", number, position, *row) for number, columns in enumerate(sentences)
+            for position, row in enumerate(zip(*map(str.split, columns), strict=True))]
+    return pd.DataFrame(rows, columns=["part", "sentence", "position", "word", "gold", "predicted"]).assign(
+        confidence=[0.9, 0.5, 0.8, 0.6, 0.7, 0.4, 0.3, 0.2][:len(rows)], loss=range(len(rows)))
+
+
+ROWS = table(["Ada in Rome", "B-per O B-geo", "O O B-org"], ["Rome fell", "B-geo O", "B-geo B-tim"],
+             ["New York here", "B-geo I-geo O", "B-geo O O"])
+TRAINING = ROWS[ROWS["sentence"] == 1]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a call displays: HTML of each display, outside of JupyterLab."""
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+
+    def of(call, *arguments, **options):
+        displayed = []
+        monkeypatch.setattr(interactive, "display", displayed.append)
+        call(*arguments, **options)
+        return [html.data for html in displayed]
+    return of
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_code_is_text_for_markdown_and_html(attack):
+    made = interactive.code(attack)
+    assert unescape(made) == f"<code>{attack}</code>"
+    inside = made.removeprefix("<code>").removesuffix("</code>")
+    assert not re.search(r"[<>*_`\\$\[\](){}~\n]", inside)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_table_shows_cells_and_headers_as_text(shown, attack):
+    frame = pd.DataFrame({attack: [attack, "x"]}, index=pd.Index([attack, "y"], name=attack))
+    frame.columns.name = attack
+    [html] = shown(interactive.table, frame)
+    page = BeautifulSoup(html, "html.parser")
+    cells = [cell.get_text() for cell in page(["th", "td"])]
+    assert cells.count(attack) == 5 and not page(["script", "b", "i"])
+    assert "mathjax_ignore" in page.table["class"]
+
+
+def test_table_formats_as_told_and_takes_a_series(shown):
+    [html] = shown(interactive.table, pd.Series({"a": 1234.5, "b": float("nan")}, name="n"), "{:,.0f}", na_rep="–")
+    assert [cell.get_text() for cell in BeautifulSoup(html, "html.parser")("td")] == ["1,234", "–"]
+
+
+def test_errors_by_hand():
+    found = interactive.errors(ROWS, evaluation.align(ROWS), TRAINING)
+    assert found["loss"].tolist() == sorted(found["loss"], reverse=True)
+    columns = ["kind", "type", "surface", "novelty", "text"]
+    assert sorted(found[columns].itertuples(index=False, name=None)) == [
+        ("boundary", "geo", "New York", "unseen", "New York here"), ("missed", "per", "Ada", "unseen", "Ada in Rome"),
+        ("spurious", "tim", "fell", "unseen", "Rome fell"), ("type", "geo", "Rome", "seen", "Ada in Rome")]
+    assert found.set_index("kind")["confidence"].to_dict() == pytest.approx(
+        {"boundary": 0.4 * 0.3, "missed": 0.9, "spurious": 0.7, "type": 0.8})
+
+
+@pytest.mark.parametrize(("wanted", "surfaces"), [
+    ({}, {"Ada", "Rome", "fell", "New York"}), ({"type": "geo"}, {"Rome", "New York"}), ({"kind": "missed"}, {"Ada"}),
+    ({"novelty": "seen"}, {"Rome"}), ({"confidence": (0.75, 1)}, {"Ada", "Rome"}),
+    ({"search": "rome"}, {"Ada", "Rome", "fell"}),
+    ({"search": "in Rome", "type": "per"}, {"Ada"}), ({"search": "(.*"}, set())])
+def test_matching_filters_by_each_property(wanted, surfaces):
+    found = interactive.errors(ROWS, evaluation.align(ROWS), TRAINING)
+    assert set(interactive.matching(found, **wanted)["surface"]) == surfaces
+
+
+def test_outside_of_jupyterlab_two_errors_of_each_kind_are_shown_once_a_sentence(shown):
+    [html] = shown(interactive.error_browser, ROWS, evaluation.align(ROWS), TRAINING)
+    notes = [note.get_text() for note in BeautifulSoup(html, "html.parser").select("p[dir] small")]
+    assert notes == ["(boundary: New York)", "(spurious: fell)", "(type: Rome)"]
+    right = ROWS.assign(predicted=ROWS["gold"])
+    assert shown(interactive.error_browser, right, evaluation.align(right), TRAINING)
+
+
+def test_in_jupyterlab_there_are_widgets(monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "x")
+    displayed = []
+    monkeypatch.setattr(interactive, "display", displayed.append)
+    interactive.error_browser(ROWS, evaluation.align(ROWS), TRAINING)
+    assert [type(each) for each in displayed] == [widgets.VBox]
