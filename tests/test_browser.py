@@ -198,6 +198,7 @@ def test_error_browser_and_tagger_in_jupyterlab(chromium, lab, hostile):
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     page.goto(lab)
     expect(page.locator(".jp-Notebook .jp-Cell").first).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("| Idle")).to_be_visible(timeout=120_000)  # before it has a kernel, Run would ask for one
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     complete = hostile / "stages/04.json"
@@ -239,7 +240,10 @@ def test_error_browser_and_tagger_in_jupyterlab(chromium, lab, hostile):
     box.scroll_into_view_if_needed()
     box.fill("said **b** in <img src=x onerror=alert(3)> @SUM(A1)")
     box.press("Enter")
-    expect(page.locator(".jupyter-widgets .ner").last).to_contain_text("<img src=x onerror=alert(3)>", timeout=20_000)
+    page.wait_for_function("""() => {
+        const shown = [...document.querySelectorAll('.jupyter-widgets .ner p')].at(-1).cloneNode(true)
+        shown.querySelectorAll('sup').forEach(label => label.remove())
+        return shown.textContent == 'said **b** in <img src=x onerror=alert(3)> @SUM(A1)'}""")
 
     table = page.locator("table.dataTable", has=page.get_by_text("precision", exact=True)).first
     table.scroll_into_view_if_needed()
