@@ -92,8 +92,8 @@ def telling(table: pd.DataFrame, aligned: pd.DataFrame, count: int = 3) -> list[
         example = alike.get_group(name).sort_values("words", kind="stable").iloc[0]
         corpus, model = "no mention" if kind == "spurious" else name[1], "no mention" if kind == "missed" else name[2]
         what = f"{corpus} with another boundary" if kind == "boundary" else f"{corpus} in the corpus, {model} by the model"
-        chosen.append(((example["part"], example["sentence"]), f"{kind}, {number:,} error{'s' if number > 1 else ''}, as {name[0]!r}: {what}"
-                       + (f", {times} times" if times > 1 else "")))
+        note = f"{kind}, {number:,} {'error' if number == 1 else 'errors'}, as {name[0]!r}: {what}"
+        chosen.append(((example["part"], example["sentence"]), note + (f", {times} times" if times > 1 else "")))
     return chosen
 
 

@@ -1,10 +1,13 @@
-"""Every knob of an experiment, once: name, type, default, allowed values and meaning."""
+"""Every knob of an experiment, once: name, type, default, allowed values and meaning.
+
+    python -m nerlib.params   prints them as the table in the README
+"""
 
 import ast
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -28,7 +31,7 @@ class Params(BaseModel):
                               description="types to find, separated by spaces, or 'all'; the others become O")
     max_sentences: int = Field(0, ge=0, description="random sample of so many sentences of data, before the split; 0: all")
     split: Literal["random", "grouped", "blocks", "apart", "among"] = Field(
-        "random", description="random (the source's), grouped (no equal sentences in two parts), blocks; apart, among: README")
+        "random", description="random (the source's), grouped (no sentence in two parts), blocks; others: params/README.md")
     test_size: float = Field(0.2, gt=0, lt=1, description="share of all sentences held out for the last score")
     validation_size: float = Field(0.1, ge=0, lt=1, description="share of the rest for choosing; 0: none, keep the last epoch")
     split_seed: int = Field(42, ge=0, lt=2**32, description="seed of the split and of the sample of sentences")
@@ -40,7 +43,7 @@ class Params(BaseModel):
         "batch", description="pad to the longest of a batch, or (the source) everything to max_length")
     similar_lengths: bool = Field(True, description="batches of similar lengths, which need little padding; else random ones")
     pos: Literal["none", "corpus", "predicted", "constant", "shuffled", "auxiliary"] = Field(
-        "corpus", description="POS tags to embed: the corpus's, the model's own, none, or a control (README, Experiments)")
+        "corpus", description="POS tags to embed: the corpus's, the model's own, none, or a control (params/README.md)")
     pos_dim: int = Field(0, ge=0, description="size of the POS embedding; 0: the encoder's hidden size")
     pos_init: Literal["random", "pretrained"] = Field(
         "random", description="POS embeddings begin at random, or with what the training part's tag sequences say")
@@ -152,3 +155,23 @@ def _assigned(source: str) -> Iterable[str]:
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
         yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def table() -> str:
+    """All parameters as a Markdown table: name, default, allowed values, meaning."""
+    rows = ["| parameter | default | allowed | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in Params.model_fields.items():
+        limits = {sign: getattr(limit, key) for limit in field.metadata
+                  for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")) if hasattr(limit, key)}
+        allowed = ", ".join(map(str, get_args(field.annotation))) or {bool: "true, false", str: "text"}.get(
+            field.annotation, "number" if field.annotation is float else "whole number")
+        bounds = ", ".join(f"{sign} {'2³²' if limit == 2**32 else limit}" for sign, limit in limits.items())
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        meaning = field.description.replace("|", "\\|")
+        shown = f"`{default}`" if default != "" else ""
+        rows.append(f"| `{name}` | {shown} | {' '.join(filter(None, [allowed, bounds]))} | {meaning} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -5,16 +5,19 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from nerlib import params
 from nerlib.evaluation import SOURCE
+from nerlib.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"))]
 
 
-def table_rows(heading: str) -> list[list[str]]:
-    """The cells of the rows of all tables under one of the README's headings, without their header rows."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+def table_rows(section: str) -> list[list[str]]:
+    """The cells of the rows of all tables in a text, without their header rows."""
     tables = re.findall(r"(?:^\|.*\|\n)+", section, re.M)
     return [[cell.strip() for cell in line.strip("|").split("|")] for table in tables for line in table.splitlines()[2:]]
 
@@ -22,7 +25,7 @@ def table_rows(heading: str) -> list[list[str]]:
 def test_results_are_those_of_the_committed_run():
     report = json.loads((ROOT / "reports/results/gmb.json").read_text("utf-8"))
     ours, lookup = report["test"]["default"], report["baseline"]["test"]["default"]
-    rows = {row[0]: row[1:] for row in table_rows("Results")}
+    rows = {row[0]: row[1:] for row in table_rows(README.split("\n## Results\n")[1].split("\n## ")[0])}
     assert set(rows) == set(ours)
     for name, (precision, recall, f1, lookup_f1, source_f1, support) in rows.items():
         values = ours[name]
@@ -39,6 +42,7 @@ def test_named_numbers_of_the_results_are_those_of_the_committed_run():
     assert said.groups() == tuple(f"{report['test'][mode]['micro avg']['f1-score']:.4f}" for mode in ("default", "strict"))
 
 
+SPEED = (ROOT / "benchmarks/README.md").read_text("utf-8")
 VERDICTS = {"costs nothing", "undecided", "costs F1"}
 
 
@@ -55,19 +59,37 @@ def test_speed_is_that_of_the_committed_benchmarks():
                 expected.append([row["name"], f"{row['median_rate']:,.0f}", ratio, f"{row['peak_memory_mib']:,}"])
         if limit := records[name].get("e"):
             expected.append([limit["name"], f"{limit['median_rate']:,.0f}", f"{records[name]['share_of_limit']:.2f}", ""])
-    assert [row[1:] for row in table_rows("Speed") if row[-1] not in VERDICTS] == expected and len(expected) == 11
+    assert [row[1:] for row in table_rows(SPEED) if row[-1] not in VERDICTS] == expected and len(expected) == 11
 
 
 def test_levers_are_those_of_the_committed_comparison():
     compared = json.loads((ROOT / "reports/results/levers.json").read_text("utf-8"))["levers"]
-    said = {row[0]: row[1:] for row in table_rows("Speed") if row[-1] in VERDICTS}
+    said = {row[0]: row[1:] for row in table_rows(SPEED) if row[-1] in VERDICTS}
     assert said == {name: [f"{row['mean']:+.4f}", "[{:+.4f}, {:+.4f}]".format(*row["interval"]), str(len(row["seeds"])),
                            row["verdict"]] for name, row in compared.items()}
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
-def test_link_leads_somewhere(target):
-    assert (ROOT / target).exists()
+@pytest.mark.parametrize(("page", "target"), [(path, target) for path in PAGES
+                                              for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8"))])
+def test_link_leads_somewhere(page, target):
+    assert (page.parent / target).exists()
+
+
+def test_front_door_is_short_and_lists_the_parameters_as_they_are():
+    assert len(README.splitlines()) <= 200
+    assert README.split("\n## Parameters\n")[1].split("\n## ")[0].split("\n\n", 1)[1].strip() == params.table()
+    rows = {row[0].strip("`"): row[1:] for row in table_rows(params.table().replace("\\|", "/") + "\n")}
+    assert list(rows) == list(Params.model_fields)
+    assert rows["seed"][:2] == ["`42`", "whole number ≥ 0, < 2³²"] and rows["data_test"][0] == ""
+    assert rows["decoder"][1] == "argmax, viterbi" and rows["word_shape"][:2] == ["`false`", "true, false"]
+    assert rows["learning_rate"][:2] == ["`0.0002`", "number > 0, ≤ 1"]
+
+
+def test_pictures_of_the_front_door_are_readable_and_small():
+    for name in re.findall(r"\]\((docs/[^)]+\.png)\)", README):
+        with Image.open(ROOT / name) as picture:
+            assert picture.width >= 1200 and (ROOT / name).stat().st_size < 500_000
+    assert all(len(alt) > 30 for alt in re.findall(r"!\[([^]]*)\]\(", README))
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"`make ([a-z-]+)", README)) | {"quickstart", "test"}))
@@ -76,7 +98,7 @@ def test_make_target_exists(target):
 
 
 def test_slides_lead_to_sections_that_exist():
-    rows = [row[1] for row in table_rows("The notebooks") if re.match(r"0\d: ", row[1])]
+    rows = [row[1] for row in table_rows((ROOT / "notebooks/README.md").read_text("utf-8")) if re.match(r"0\d: ", row[1])]
     assert len(rows) >= 8
     for number, sections in (row.split(": ", 1) for row in rows):
         notebook = json.loads(next((ROOT / "notebooks").glob(f"{number}_*.ipynb")).read_text("utf-8"))
