@@ -114,8 +114,9 @@ class NERDatasetWithPOS(Dataset):
         Where there is a GPU, tensors are in pinned memory: copies to it then overlap with its work.
         """
         length = self.max_length if padding == "max_length" else 0
+        # A generator of its own, or else making a loader would draw from the one that dropout draws from.
         return DataLoader(self, batch_sampler=batches, collate_fn=lambda items: self.collate(items, length),
-                          pin_memory=torch.cuda.is_available())
+                          pin_memory=torch.cuda.is_available(), generator=torch.Generator())
 
 
 class LengthBatches(Sampler):

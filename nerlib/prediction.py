@@ -76,8 +76,10 @@ def table(data: Corpus, sentences: np.ndarray, part: str, prediction: Prediction
                        confidence=np.exp(scores[every, prediction.labels]), loss=-scores[every, gold])
 
 
-def progress(batches: DataLoader, label: str) -> tqdm:
-    """A progress bar in text: in a terminal and in JupyterLab each second, in a log file every half a minute."""
+def progress(batches: DataLoader, label: str, done: int = 0) -> tqdm:
+    """A progress bar in text: in a terminal and in JupyterLab each second, in a log file every half a minute. `done`: batches
+    that were done before these."""
     interactive = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
     seconds = 1 if interactive else 30
-    return tqdm(batches, desc=label, unit="batch", mininterval=seconds, maxinterval=max(10, seconds), file=sys.stderr)
+    return tqdm(batches, desc=label, unit="batch", mininterval=seconds, maxinterval=max(10, seconds), file=sys.stderr,
+                initial=done, total=done + len(batches))

@@ -18,7 +18,8 @@ import torch
 import transformers
 from transformers import get_linear_schedule_with_warmup
 
-from nerlib import corpus, dataset, decoding, evaluation, features, hardware, model, prediction, runs
+from nerlib import checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction, runs
+from nerlib.checkpoint import Checkpoints, Moment
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
 from nerlib.hardware import attention, device, keep_memory, use_bf16
@@ -29,7 +30,7 @@ from nerlib.split import Split
 
 # Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
 NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
-                "split_seed"}
+                "split_seed", "checkpoint_minutes"}
 DERIVED = ("run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
            "classification_report.*", "model", "index.html", "04_*", "stages/04.json", "figures/03_*", "figures/04_*")
 
@@ -93,7 +94,8 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
         return table(data, split.parts()[part], part, predicted, vocabulary, given), predicted.scores
 
     validate = (lambda: predict_table("validation")) if len(split.validation) else None
-    history, best_epoch, validation = fit(net, parts["training"], params, validate, watch)
+    kept = Checkpoints(folder / "checkpoints", key, 60 * params.checkpoint_minutes)
+    history, best_epoch, validation = fit(net, parts["training"], params, validate, watch, kept)
     trained = time.perf_counter()
     predicted = [validation] if validation else []
     if params.score_test:
@@ -104,7 +106,7 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
                "prediction": time.perf_counter() - trained}
     result = Training(
         history, pd.concat([rows for rows, _ in predicted], ignore_index=True), np.concatenate([s for _, s in predicted]),
-        {"key": key, "best_epoch": best_epoch, "labels": vocabulary.labels, "pieces": pieces,
+        {"key": key, "best_epoch": best_epoch, "resumed_at": kept.resumed_at, "labels": vocabulary.labels, "pieces": pieces,
          "seconds": {name: round(float(value), 1) for name, value in seconds.items()},
          "steps": -(-len(parts["training"]) // params.batch_size) * params.epochs,
          "pieces_per_second": round(pieces / training_seconds), **levers(params),
@@ -114,14 +116,16 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
     _write(result, data.table(split.training), folder)
     model.save(net.cpu(), tokenizer, vocabulary, lexicon, params, folder / "model")
     runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
+    kept.remove()
     return result
 
 
 def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
         validate: Callable[[], tuple[pd.DataFrame, np.ndarray]] | None,
-        watch: Callable[[int, float], None] | None = None,
+        watch: Callable[[int, float], None] | None = None, kept: Checkpoints | None = None,
         ) -> tuple[pd.DataFrame, int, tuple[pd.DataFrame, np.ndarray] | None]:
     """The loop: train `net` in place, leave it with the weights of the best epoch; history, that epoch, its validation.
+    A training that `kept` has a checkpoint of goes on from there, to the same weights as if it had never stopped.
 
     `validate` predicts the validation part with the net as it is and returns its table and scores; without it the last
     epoch is kept. History has a row an epoch: epoch, training_loss (nats a word), training_seconds, with `validate` also
@@ -130,8 +134,7 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
     keep_memory()
     mixed = params.padding == "max_length" or not params.similar_lengths  # sorting would gain nothing at one length
     order = dataset.LengthBatches(data.lengths, params.batch_size, params.seed, mixed)
-    batches = data.loader(order, params.padding)
-    steps = len(batches) * params.epochs
+    steps = len(order) * params.epochs
     encoder = [weight for weight in net.bert.parameters() if weight.requires_grad]
     head = [weight for name, weight in net.named_parameters() if not name.startswith("bert.")]
     head_rate = params.head_learning_rate or params.learning_rate
@@ -139,11 +142,16 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
     optimizer = torch.optim.AdamW(groups, lr=params.learning_rate, weight_decay=params.weight_decay, fused=True)
     schedule = get_linear_schedule_with_warmup(optimizer, round(params.warmup_ratio * steps), steps)
 
-    history, best_f1, best_epoch, best_weights, best_validation = [], -1.0, params.epochs, {}, None
-    for epoch in range(1, params.epochs + 1):
-        start, loss_sum, words = time.perf_counter(), torch.zeros((), dtype=torch.float64, device=device()), 0
+    now = Moment(net, optimizer, schedule, order)
+    best_validation = None
+    if kept and kept.restore(now):
+        for row in now.history if watch and validate else ():
+            watch(row["epoch"], row["validation_f1"])
+    for epoch in range(now.epoch, params.epochs + 1):
+        start, now.drawn = time.perf_counter() - now.seconds, order.random.bit_generator.state
         net.train()
-        for batch in progress(batches, f"epoch {epoch} of {params.epochs}"):
+        todo = list(order)[now.done:]
+        for batch in progress(data.loader(todo, params.padding), f"epoch {epoch} of {params.epochs}", now.done):
             labelled = int((batch["labels"] != IGNORE_LABEL).sum())
             batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
             labels, pos_labels = batch.pop("labels"), batch.pop("pos_labels")
@@ -156,23 +164,31 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
                 torch.nn.utils.clip_grad_norm_(encoder + head, params.max_grad_norm)
             optimizer.step()
             schedule.step()
-            loss_sum += loss.detach() * labelled  # stays on the device: a GPU is waited for once an epoch
-            words += labelled
-        row = {"epoch": epoch, "training_loss": loss_sum.item() / words, "training_seconds": time.perf_counter() - start}
+            now.loss += loss.detach() * labelled  # stays on the device: a GPU is waited for once an epoch
+            now.words += labelled
+            now.done += 1
+            if kept and kept.due():
+                now.seconds = time.perf_counter() - start
+                kept.save(now)
+        row = {"epoch": epoch, "training_loss": now.loss.item() / now.words, "training_seconds": time.perf_counter() - start}
         if validate:
             predicted, _ = validation = validate()
             micro = evaluation.report(predicted)["micro avg"]
             row |= {"validation_loss": float(predicted["loss"].mean()), "validation_precision": micro["precision"],
                     "validation_recall": micro["recall"], "validation_f1": micro["f1-score"]}
-            if micro["f1-score"] > best_f1:
-                best_f1, best_epoch, best_validation = micro["f1-score"], epoch, validation
-                best_weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-        history.append(row | {"seconds": time.perf_counter() - start})
+            if micro["f1-score"] > now.best_f1:
+                now.best_f1, now.best_epoch, best_validation = micro["f1-score"], epoch, validation
+                now.best_weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+        now.next_epoch(row | {"seconds": time.perf_counter() - start})
+        if kept:
+            kept.save(now)
         if watch and validate:
             watch(epoch, micro["f1-score"])
-    if best_weights:
-        net.load_state_dict(best_weights)
-    return pd.DataFrame(history), best_epoch, best_validation
+    if now.best_weights:
+        net.load_state_dict(now.best_weights)
+    if validate and best_validation is None:  # the best epoch was before the training was killed
+        best_validation = validate()
+    return pd.DataFrame(now.history), now.best_epoch if validate else params.epochs, best_validation
 
 
 def describe(params: Params, data: Corpus, split: Split, result: Training) -> dict[str, Any]:
@@ -190,7 +206,7 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
 
 def training_key(params: Params, split: Split) -> str:
     """sha256 over all that a training's result depends on: parameters, data, encoder and the sources of this package."""
-    modules = (corpus, dataset, decoding, evaluation, features, hardware, model, prediction,
+    modules = (checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction,
                sys.modules[__name__])
     sources = [Path(module.__file__).read_text("utf-8") for module in modules]
     settings = params.model_dump(exclude=NOT_TRAINING)
