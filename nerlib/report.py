@@ -86,7 +86,7 @@ def _telling(run_folder: Path, part: str) -> Markup | None:
 
 def write_runs(reports: Path) -> Path:
     """Writes index.html of all runs in `reports`, newest first, those on another split apart, and returns its path."""
-    folders = [path for path in sorted(reports.glob("*/")) if path.name != "results"]
+    folders = sorted(reports.glob("*/"))
     runs = [row for row in map(_summary, folders) if row["stages"]]
     runs.sort(key=lambda row: row["made"] or "", reverse=True)
     splits: dict[str, list[dict[str, Any]]] = {}
