@@ -6,6 +6,7 @@ top; the pages of what there is are made, the exit code is 1, and the failing ce
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,19 +51,20 @@ def _run(params: Params, notebooks: list[str], arguments: argparse.Namespace, lo
                    "--stderr-file", "-"]  # the kernel's progress bars, to stdout
         command += [word for file in arguments.files for word in ("-f", file)]
         command += [word for name, value in arguments.p for word in ("-r", name, value)]  # Params alone reads the value
-        code = subprocess.run(command, pass_fds=[lock]).returncode
+        alone = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}  # nobody sits before it
+        code = subprocess.run(command, pass_fds=[lock], env=alone).returncode
         stage = folder / "stages" / f"{notebook[:2]}.json"
         # A notebook is complete by its own record only: sys.exit(0) in a cell, too, ends papermill with 0.
         if code or not stage.is_file() or runs.read_json(stage)["status"] != "complete":
             error = _error(output) or f"papermill ended with exit code {code} before the last cell"
             runs.mark(params.run, notebook, "failed", error)
             break
-    report.write_runs(folder.parent)
     page = report.write_pages(folder)
+    if arguments.final and not error:
+        runs.enter_in_ledger(params.run)
+    report.write_runs(folder.parent)
     if error:
         sys.exit(f"\n{page}\n{notebook} failed: {error}")
-    if arguments.final:
-        runs.enter_in_ledger(params.run)
     if not (folder / "metrics.json").is_file():  # a comparison, or notebook 01 or 02 alone
         return print(f"\n{page}")
     metrics = runs.read_json(folder / "metrics.json")

@@ -135,7 +135,8 @@ def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size:
     path, secret = folder / "adjudicate.csv", folder / "adjudicate-key.json"
     answered = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else questions.head(0)
     if "right" not in answered or (answered["right"].str.strip() != "").any():
-        same = all(name in answered and answered[name].tolist() == questions[name].tolist() for name in ("sentence", "A", "B"))
+        before = harmless(answered)  # which it is, unless an earlier version wrote it
+        same = all(name in before and before[name].tolist() == questions[name].tolist() for name in ("sentence", "A", "B"))
         if not same or "right" not in answered:
             raise ValueError(f"{path} was made for other predictions than this run's; keep it elsewhere, then run this again")
         questions["right"] = answered["right"].str.strip()

@@ -9,6 +9,7 @@ from IPython.display import HTML
 
 from nerlib.evaluation import mentions
 
+SPECIAL = str.maketrans({character: f"&#{ord(character)};" for character in "&<>\"'`*_\\[](){}#+-.!|$~:\n"})
 STYLE = """<style>
 .ner p {line-height: 2.9; margin: .2em 0; overflow-wrap: anywhere; white-space: pre-wrap}
 .ner sub, .ner sup, .ner i, .ner small {unicode-bidi: isolate}
@@ -25,6 +26,11 @@ STYLE = """<style>
 LEGEND = ('<p><small><span class="a">dotted, label below: both agree</span> · '
           '<span class="g">solid line below, label below: the corpus alone</span> · '
           '<span class="p">double line above, label above: the model alone</span></small></p>')
+
+
+def code(text: object) -> str:
+    """`text` as inline code for Markdown and HTML; no character of it is taken for markup or for a formula."""
+    return f"<code>{str(text).translate(SPECIAL)}</code>"
 
 
 def sentences(table: pd.DataFrame, which: list[tuple[str, int]], notes: list[str] | None = None) -> HTML:

@@ -12,38 +12,42 @@ from typing import Any
 
 import ipywidgets as widgets
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import HTML, display
 
 from nerlib import annotation, evaluation, highlight
+from nerlib.highlight import code  # noqa: F401  (notebooks take it from here)
+from nerlib.params import INJECTED_MARK
 
 PAGE = 8  # sentences
 EXAMPLE = "Ada Lovelace moved from London to Turin in May."
-SPECIAL = str.maketrans({character: f"&#{ord(character)};" for character in "&<>\"'`*_\\[](){}#+-.!|$~:\n"})
 
 
 def live() -> bool:
-    """Whether someone sits before this notebook, in JupyterLab, so that widgets make sense."""
-    return "JPY_SESSION_NAME" in os.environ
+    """Whether someone sits before this notebook, in JupyterLab, so that widgets make sense. A papermill that was started from
+    there inherits the session's name, but injects a cell."""
+    cells = getattr(get_ipython(), "user_ns", {}).get("In", [])
+    return "JPY_SESSION_NAME" in os.environ and not any(cell.split("\n")[0].strip() == INJECTED_MARK for cell in cells)
 
 
-def code(text: object) -> str:
-    """`text` as inline code for Markdown and HTML; no character of it is taken for markup or for a formula."""
-    return f"<code>{str(text).translate(SPECIAL)}</code>"
+def begin() -> None:
+    """Where it is live: bring the JavaScript of sortable tables into this cell's output, so that none is fetched."""
+    if live():
+        import itables  # here, since pages have no use for it
+        itables.init_notebook_mode(all_interactive=False, connected=False)
 
 
 def table(frame: pd.DataFrame | pd.Series, formats: Mapping[str, str] | str | None = None, **options: Any) -> None:
     """Display a table, sortable where it is live; `formats` and `options` (precision, na_rep, thousands) as in pandas."""
     frame = frame.to_frame() if isinstance(frame, pd.Series) else frame
+    if not isinstance(formats, Mapping):  # which may be made for such cells
+        frame = frame.map(lambda cell: str(cell) if isinstance(cell, tuple | list | dict | set) else cell)
     style = frame.style.format(formats, escape="html", **options)
     for axis in (0, 1):
         style = style.format_index(escape="html", axis=axis).format_index_names(escape="html", axis=axis)
     if not live():
         return display(HTML(style.set_table_attributes('class="dataframe mathjax_ignore tex2jax_ignore"').to_html()))
-    import itables  # here, since it brings its own JavaScript, for which pages have no use
-
-    if not getattr(table, "ready", False):
-        itables.init_notebook_mode(all_interactive=False, connected=False)
-        table.ready = True
+    import itables
     long = len(frame) > 10
     around = dict.fromkeys(["topStart", "topEnd", "bottomStart", "bottomEnd"]) | (
         {"topEnd": "search", "bottomEnd": "paging"} if long else {})
@@ -120,7 +124,10 @@ def tagger_box(folder: Path) -> None:
     wants the corpus's POS tags says what to do instead."""
     from nerlib.tagger import Tagger  # here, since readers of finished runs need no torch
 
-    tagger = Tagger.load(folder)
+    try:
+        tagger = Tagger.load(folder)
+    except (FileNotFoundError, ValueError) as error:
+        return display(HTML(f"<p>There is no model to try: {escape(str(error))}.</p>"))
     box = widgets.Text(EXAMPLE, description="sentence", continuous_update=False, layout=widgets.Layout(width="95%"))
     if not live():
         return display(HTML(_tagged(tagger, EXAMPLE)))

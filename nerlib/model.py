@@ -19,6 +19,7 @@ from nerlib.params import Params
 from nerlib.runs import ROOT
 
 LEXICON = "lexicon.json"
+HEAD = {"labels", "pos", "pos_dim", "dropout", "pos_kind", "word_shape", "lexicon", "decoder", "max_length", "precision"}
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -174,10 +175,13 @@ class Saved(NamedTuple):
 
 
 def load(folder: Path) -> Saved:
-    """A saved model, from its folder alone. Raises FileNotFoundError where there is none."""
+    """A saved model, from its folder alone. Raises FileNotFoundError where there is none, ValueError where another version
+    saved it."""
     if not (folder / "ner.json").is_file():
         raise FileNotFoundError(f"{folder}: no model here, ner.json is missing; a run keeps its model in reports/<run>/model")
     head = json.loads((folder / "ner.json").read_text("utf-8"))
+    if missing := ", ".join(sorted(HEAD - head.keys())):
+        raise ValueError(f"{folder / 'ner.json'} lacks {missing}: another version saved this model; train again")
     vocabulary = Vocabulary(head["labels"], head["pos"])
     bert = BertModel(BertConfig.from_pretrained(folder, attn_implementation=attention()), add_pooling_layer=False)
     model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), head["pos_dim"], head["dropout"],

@@ -65,7 +65,7 @@ class Params(BaseModel):
     decoder: Literal["argmax", "viterbi"] = Field(
         "argmax", description="each word's best tag by itself, or the best sequence that IOB2 allows")
     checkpoint_minutes: float = Field(5.0, ge=0, description="save an unfinished training so often, and after each "
-                                                             "epoch, to go on if it is killed; 0: never")
+                                                             "epoch, to go on if killed; 0: never")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
     score_test: bool = Field(True, description="predict and score the test part; false while you are still choosing")
 

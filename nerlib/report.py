@@ -5,7 +5,9 @@
 
 import base64
 import contextlib
+import fcntl
 import json
+import os
 import re
 import sys
 import warnings
@@ -22,6 +24,7 @@ from nbconvert import HTMLExporter
 from PIL import Image
 
 from nerlib import annotation, evaluation, highlight
+from nerlib.params import Params
 from nerlib.runs import ROOT, STAGES, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,32 +80,48 @@ def write_index(run_folder: Path) -> Path:
 
 
 def _telling(run_folder: Path, part: str) -> Markup | None:
-    """Errors that stand for many, in their sentences; None where there is no table, or no error."""
-    path = run_folder / "predictions.parquet"
-    table = pd.read_parquet(path).query("part == @part").reset_index(drop=True) if path.is_file() else pd.DataFrame()
-    chosen = annotation.telling(table, evaluation.align(table)) if len(table) else []
-    return Markup(highlight.sentences(table, *map(list, zip(*chosen, strict=True))).data) if chosen else None
+    """Errors that stand for many, in their sentences; None where there is no readable table, or no error."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        table = pd.read_parquet(run_folder / "predictions.parquet")
+        table = table[table["part"] == part].reset_index(drop=True)
+        if chosen := annotation.telling(table, evaluation.align(table)):
+            return Markup(highlight.sentences(table, *map(list, zip(*chosen, strict=True))).data)
+    return None
 
 
 def write_runs(reports: Path) -> Path:
-    """Writes index.html of all runs in `reports`, newest first, those on another split apart, and returns its path."""
-    folders = sorted(reports.glob("*/"))
-    runs = [row for row in map(_summary, folders) if row["stages"]]
-    runs.sort(key=lambda row: row["made"] or "", reverse=True)
-    splits: dict[str, list[dict[str, Any]]] = {}
+    """Writes index.html of all runs in `reports`, newest first, those with another test part or other types apart, and returns
+    its path. Of several processes that do so at once, the last one sees what all have made."""
+    with (reports / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _write_runs(reports)
+
+
+def _write_runs(reports: Path) -> Path:
+    folders = [path for path in sorted(reports.glob("*/")) if os.access(path, os.R_OK | os.X_OK)]
+    runs = sorted((row for row in map(_summary, folders) if row["stages"]), key=lambda row: row["made"], reverse=True)
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in runs:
         if row["status"] == "complete":
-            splits.setdefault(row["record"]["split"]["fingerprint"], []).append(row)
-    for rows in splits.values():
-        values = [{name: value for name, value in row["record"]["parameters"].items() if name not in NAMES} for row in rows]
-        differ = {name for name in values[0] if any(other.get(name) != values[0][name] for other in values)}
+            groups.setdefault((row["record"]["split"]["fingerprint"], *row["metrics"]["types"]), []).append(row)
+    defaults = Params().model_dump()
+    for rows in groups.values():
+        values = [defaults | row["record"]["parameters"] for row in rows]
+        names = [name for name in {name: None for row in values for name in row} if name not in NAMES]
+        differ = {name for name in names if any(row.get(name) != values[0].get(name) for row in values)}
         for row, own in zip(rows, values, strict=True):
-            changed = row["record"]["changed"] if len(rows) == 1 else differ
-            row["differs"] = {name: own[name] for name in own if name in changed}
-    others = {name: [path.name for path in folders if (path / file).is_file() and (path / "index.html").is_file()]
-              for name, file in (("Comparisons", "comparison.json"), ("Searches", "study.db"))}
-    return _page("runs.html.j2", reports / "index.html", [], title="All runs", splits=splits, others=others,
+            row["differs"] = {name: own[name] for name in names
+                              if name in own and name in (differ if len(rows) > 1 else row["record"]["changed"])}
+            row["same_validation"] = _validation(row) == _validation(rows[0])
+    others = {"Comparisons": [(path.name, stage["status"]) for path in folders if (stage := _read(path / "stages/05.json"))],
+              "Searches": [(path.name, "complete") for path in folders if (path / "study.db").is_file()]}
+    return _page("runs.html.j2", reports / "index.html", [], title="All runs", groups=list(groups.values()), others=others,
+                 pages_of={path.name for path in folders if (path / "index.html").is_file()},
                  open=[row for row in runs if row["status"] != "complete"])
+
+
+def _validation(row: dict[str, Any]) -> Any:
+    return row["record"]["split"].get("validation_fingerprint")
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -110,13 +129,15 @@ def _summary(folder: Path) -> dict[str, Any]:
     stages = {stem: stage for stem in STAGES if (stage := _read(folder / f"stages/{stem[:2]}.json"))}
     failed = [stem for stem, stage in stages.items() if stage.get("status") == "failed"]
     record, metrics = _trained(folder, "run.json"), _trained(folder, "metrics.json")
-    whole = {"split", "parameters", "changed", "corpus"} <= record.keys() and metrics \
-        and all(stage.get("status") == "complete" for stage in stages.values())
+    kinds = {"split": dict, "corpus": dict, "parameters": dict, "changed": dict}
+    whole = (all(isinstance(record.get(name), kind) for name, kind in kinds.items()) and isinstance(metrics.get("types"), list)
+             and all(isinstance(record[part].get(name), str) for part, name in (("split", "fingerprint"), ("corpus", "source")))
+             and all(stage.get("status") == "complete" for stage in stages.values()))
+    starts = [stage["started"] for stage in stages.values() if isinstance(stage.get("started"), str)]
     times = [stage["seconds"] for stage in stages.values() if isinstance(stage.get("seconds"), int | float)]
     return {"name": folder.name, "stages": stages, "record": record, "metrics": metrics, "failed": failed,
-            "status": "failed" if failed else "complete" if whole else "unfinished", "page": (folder / "index.html").is_file(),
-            "made": max((stage.get("started") or "" for stage in stages.values()), default=""),
-            "seconds": sum(times) if times else None}
+            "status": "failed" if failed else "complete" if whole else "unfinished", "begun": min(starts, default=""),
+            "made": str(record.get("completed") or max(starts, default="")), "seconds": sum(times) if times else None}
 
 
 def write_search(folder: Path, question: str, trials: pd.DataFrame, best: int) -> Path:
@@ -135,7 +156,7 @@ def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -
     env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=ChainableUndefined)
     git = record.get("git") or _read(path.parent / "stages/01.json").get("git")  # a failed run has no run.json
     content |= {"run": record.get("run") or path.resolve().parent.name, "record": record, "git": git, "here": path.stem,
-                "pages": [page.stem for page in siblings], "home": (path.parent.parent / "index.html").is_file()}
+                "pages": [page.stem for page in siblings], "home": path.resolve().parents[1].name == "reports"}
     write_atomically(path, env.get_template(template).render(content))
     return path
 
@@ -143,7 +164,8 @@ def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -
 def _read(path: Path) -> dict[str, Any]:
     """A JSON record; {} where the file is missing or damaged, since the page of a failed run matters most."""
     with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
     return {}
 
 
@@ -188,7 +210,7 @@ def main() -> None:
     folders = [ROOT / "reports" / name for name in sys.argv[1:]]
     if missing := [folder.name for folder in folders if not (folder / "stages").is_dir()]:
         sys.exit(f"reports/{missing[0]}: no run of this name")
-    print(write_runs(ROOT / "reports"), *map(write_pages, folders), sep="\n")
+    print(*map(write_pages, folders), write_runs(ROOT / "reports"), sep="\n")
 
 
 if __name__ == "__main__":

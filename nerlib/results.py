@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from nerlib.comparison import Comparison
+from nerlib.highlight import code
 from nerlib.runs import LEDGER, ROOT, STAGES, Run, read_json, write_atomically, write_json
 from nerlib.statistics import MARGIN, RESAMPLES
 
@@ -74,9 +75,9 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
         f"We fine-tuned {every('encoder/name')} (torch {every('versions/torch')}, transformers "
         f"{every('versions/transformers')}) on {every('split/training')} sentences of a corpus of {corpus['sentences']:,} "
         f"(SHA-256 {corpus['sha256'][:12]}…) in {len(compared.configurations)} configurations; {' or '.join(sorted(kept))}. "
-        f"Scores are micro F1 of exact mentions of {', '.join(compared.types)} (seqeval {every('versions/seqeval')}, default "
-        f"mode) on {every(f'split/{compared.part}')} {compared.part} sentences{by_it}. Differences are paired by seed "
-        f"({' or '.join(map(str, seeds))} seeds) and given with 95 % t intervals over seeds and with 95 % percentile intervals "
+        f"Scores are micro F1 of exact mentions of {', '.join(map(code, compared.types))} (seqeval "
+        f"{every('versions/seqeval')}, default mode) on {every(f'split/{compared.part}')} {compared.part} sentences{by_it}. "
+        f"Differences are paired by seed ({' or '.join(map(str, seeds))} seeds) and given with 95 % t intervals over seeds and with 95 % percentile intervals "
         f"of {RESAMPLES:,} bootstrap resamples over {drawn['units']} {unit}. Only seeds and sentences vary: the split is one. "
         f"We tested {len(verdicts)} comparisons{f', declared in {declared} before the runs' if declared else ''}. A difference "
         "is claimed if the t test and the bootstrap both reject its absence at 5 %, and no difference if both bound it within "

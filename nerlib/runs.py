@@ -1,5 +1,6 @@
 """A run's folder: where it stands, what made it, which of its stages are complete."""
 
+import csv
 import fcntl
 import hashlib
 import json
@@ -42,8 +43,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """The frame's columns, without its index, `harmless`."""
-    write_atomically(path, harmless(frame).to_csv(index=False))
+    """The frame's columns, without its index, `harmless`, text in quotes, whatever a spreadsheet splits at."""
+    write_atomically(path, harmless(frame).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
 
 
 def harmless(frame: pd.DataFrame) -> pd.DataFrame:

@@ -175,6 +175,7 @@ def main() -> None:
         sys.exit(str(error))
     with runs.locked(search.name):
         print(run(search, arguments.data, arguments.workers))
+    report.write_runs(runs.ROOT / "reports")
 
 
 if __name__ == "__main__":

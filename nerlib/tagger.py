@@ -1,6 +1,6 @@
 """A trained model as a tool: names in a user's own text.
 
-    tagger = Tagger.load("reports/gmb/model")
+    tagger = Tagger.load("reports/mine/model")  # of a run with pos: predicted or pos: none
     tagger("Ada Lovelace moved from London to Turin in May.")
 """
 
@@ -17,15 +17,15 @@ from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
 from nerlib import evaluation, features, model, prediction
 from nerlib.corpus import Corpus
-from nerlib.dataset import NERDatasetWithPOS
+from nerlib.dataset import NERDatasetWithPOS, encode
 from nerlib.hardware import device
 from nerlib.model import Saved
 
 AT_ONCE = 1000  # texts that are in memory, and sorted by length, together
 PUNKT = PunktParameters()
 PUNKT.abbrev_types = set(  # after which a full stop ends no sentence; Punkt itself knows none without a download
-    "mr mrs ms dr prof gen col lt sgt capt maj adm gov sen rep rev hon st jr sr inc corp co ltd bros vs etc e.g i.e a.m p.m no "
-    "u.s u.n u.k e.u d.c jan feb mar apr jun jul aug sep sept oct nov dec mon tue wed thu fri sat sun".split())
+    "mr mrs ms dr prof gen col lt sgt capt maj adm gov sen rep rev hon st jr sr inc corp co ltd bros vs etc e.g i.e a.m p.m "
+    "u.s u.n u.k e.u d.c jan feb apr jun jul aug sep sept oct nov dec".split())
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,14 @@ class Tagger:
     def __call__(self, text: str | Sequence[str], pos: Sequence[str] | None = None) -> list[Mention]:
         """The mentions in one text, or in a sentence of given words (and their POS tags), from left to right.
 
-        A model that was trained with `pos = corpus` or `shuffled` needs words with their tags. Raises ValueError where they
-        are missing, do not fit the words, or are unknown to the model.
+        A model that was trained with `pos = corpus` needs words with their tags. Raises ValueError where they are missing, do
+        not fit the words, or are unknown to the model, and for a control with shuffled tags. A word of more pieces than a
+        window holds is read as an unknown one.
         """
         return next(self.pipe([text], None if pos is None else [pos]))
 
     def pipe(self, texts: Iterable[str | Sequence[str]], pos: Iterable[Sequence[str]] | None = None) -> Iterator[list[Mention]]:
-        """The mentions of each of many texts, in their order, as `__call__` finds them, and much faster.
+        """The mentions of each of many texts, in their order, as `__call__` finds them (but for rounding), and much faster.
 
         The texts may be endless: AT_ONCE of them are read ahead.
         """
@@ -79,6 +80,8 @@ class Tagger:
         if not spans:
             return found
         words = np.array([sources[i][a:b] for i, (a, b) in zip(owners, spans, strict=True)], object)
+        pieces = np.diff(encode(words, self.tokenizer)[1])
+        words[pieces > self.params.max_length - 2] = self.tokenizer.unk_token  # a line of dashes, an address: no name
         corpus = Corpus(words, self._pos(texts, pos), np.full(len(words), "O", object),
                         np.cumsum([0, *(len(spans) for _, spans in sentences)]), "text", "")
         table = self._tagged(corpus)
@@ -97,7 +100,9 @@ class Tagger:
 
     def _pos(self, texts: Sequence[str | Sequence[str]], pos: Sequence[Sequence[str] | None]) -> np.ndarray | None:
         """The given POS tags of all words, checked; None for a model that needs none."""
-        if self.params.pos not in ("corpus", "shuffled"):
+        if self.params.pos == "shuffled":
+            raise ValueError("this model was trained with shuffled POS tags: it is a control for experiments, not a tool")
+        if self.params.pos != "corpus":
             return None
         for text, tags in zip(texts, pos, strict=True):
             if isinstance(text, str) or tags is None:

@@ -47,8 +47,9 @@ def test_words_across_sentences_are_no_place():
 # --- errors that stand for many
 
 def test_telling_errors_are_the_most_frequent_of_the_most_frequent_kinds_in_the_shortest_sentence():
-    rows = table(["Ada saw Rome today", "O O B-geo O", "O O B-org O"], ["in Rome", "O B-geo", "O B-org"], ["from old Rome", "O O B-geo", "O O B-org"],
-                 ["Bern or Rome", "B-geo O B-geo", "B-org O B-geo"], ["May May", "O O", "B-tim O"],
+    rows = table(["Ada saw Rome today", "O O B-geo O", "O O B-org O"], ["in Rome", "O B-geo", "O B-org"],
+                 ["from old Rome", "O O B-geo", "O O B-org"],
+                                 ["Bern or Rome", "B-geo O B-geo", "B-org O B-geo"], ["May May", "O O", "B-tim O"],
                  ["New York", "B-geo I-geo", "B-geo O"], ["a b", "O O", "O B-tim"]).assign(loss=1.0)
     told = annotation.telling(rows, evaluation.align(rows))
     assert told == [(("test", 1), "type, 4 errors, as 'Rome': geo in the corpus, org by the model, 3 times"),

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -51,15 +53,22 @@ def hostile(tiny, tmp_path_factory):
                                                              for word in ("-p", name, str(value)))],
                           cwd=runs.ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
+    done = subprocess.run([sys.executable, "-m", "nerlib", "-p", "run", f"{run}-compared", "-p", "runs", run,
+                           "-p", "comparisons", f"{run}@viterbi:{run}@argmax", "--only", "05"], cwd=runs.ROOT, text=True,
+                          capture_output=True, timeout=900,
+                          env=os.environ | {"JPY_SESSION_NAME": "papermill is not live, wherever it was started"})
+    assert done.returncode == 0, done.stderr[-3000:]
     yield runs.ROOT / "reports" / run
-    subprocess.run(["rm", "-rf", runs.ROOT / "reports" / run], check=True)
+    for name in (run, f"{run}-compared"):
+        shutil.rmtree(runs.ROOT / "reports" / name)
     report.write_runs(runs.ROOT / "reports")
 
 
 @pytest.fixture(scope="module")
 def pages(hostile):
     """The run's pages and the index of all runs, by name."""
-    return {name: hostile / f"{name}.html" for name in PAGES} | {"runs": hostile.parent / "index.html"}
+    return {name: hostile / f"{name}.html" for name in PAGES} | {
+        "runs": hostile.parent / "index.html", "05_comparison": hostile.parent / f"{hostile.name}-compared/05_comparison.html"}
 
 
 def opened(chromium, path, **options):
@@ -75,7 +84,7 @@ def opened(chromium, path, **options):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", [*PAGES, "runs"])
+@pytest.mark.parametrize("name", [*PAGES, "05_comparison", "runs"])
 def test_page_is_quiet_accessible_and_fits_a_phone(chromium, pages, name, scheme):
     page, requests, complaints = opened(chromium, pages[name], color_scheme=scheme, viewport={"width": 360, "height": 800},
                                         bypass_csp=True)  # without the page's own guard: nothing in it may need guarding
@@ -103,6 +112,14 @@ def test_page_is_readable_in_light_dark_and_on_paper(chromium, pages):
     assert page.evaluate("document.activeElement.className") == "skip"
 
 
+def test_index_of_all_runs_leads_to_this_one(chromium, pages):
+    page, *_ = opened(chromium, pages["runs"])
+    page.get_by_role("link", name=pages["index"].parent.name, exact=True).click()
+    assert page.url == pages["index"].as_uri()
+    page.get_by_role("link", name="All runs").click()
+    assert page.url == pages["runs"].as_uri()
+
+
 def test_script_that_slipped_into_a_page_is_dead(chromium, pages, tmp_path):
     source = pages["03_training"].read_text("utf-8")
     (tmp_path / "x.html").write_text(source.replace("</body>", "<script>document.querySelector('h1').remove()</script></body>"))
@@ -123,8 +140,9 @@ def test_whatever_the_corpus_says_is_text_in_pages(chromium, pages):
 
 
 def test_whatever_the_corpus_says_is_text_in_notebooks_figures_and_tables(hostile):
-    for stem in runs.STAGES:
-        for cell in nbformat.read(hostile / f"{stem}.ipynb", 4).cells:
+    compared = hostile.with_name(f"{hostile.name}-compared") / "05_comparison.ipynb"
+    for path in [*(hostile / f"{stem}.ipynb" for stem in runs.STAGES), compared]:
+        for cell in nbformat.read(path, 4).cells:
             for output in cell.get("outputs", []):
                 for kind in ("text/html", "text/markdown"):
                     html = BeautifulSoup(output.get("data", {}).get(kind, ""), "html.parser")
@@ -141,10 +159,10 @@ def test_whatever_the_corpus_says_is_text_in_notebooks_figures_and_tables(hostil
 
 
 def test_dollars_in_a_figure_are_dollars(tmp_path):
-    plots.save(plots.bars(pd.Series({"$x^2$": 1.0, "US$": 2.0}), "$t$", "$a$", "b"), tmp_path / "figure")
+    plots.save(plots.bars(pd.Series({"$x^2$": 1.0, "US$": 2.0}), "$t$", "$a$", "b", notes=["$n$", ""]), tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text("utf-8")
-    drawn = re.findall(r'<use xlink:href="#DejaVuSans(?:-Bold)?-24"', svg)  # 24: a dollar, which a formula would not draw
-    assert len(drawn) == 2 + 1 + 2 + 2
+    drawn = re.findall(r'<use xlink:href="#DejaVuSans(?:-Bold)?-7"', svg)  # glyph 7: a dollar, which no formula draws
+    assert len(drawn) == 2 + 1 + 2 + 2 + 2
 
 
 def test_sentence_is_copied_as_plain_text_in_its_own_direction(chromium, pages):

@@ -98,3 +98,23 @@ def test_in_jupyterlab_there_are_widgets(monkeypatch):
     monkeypatch.setattr(interactive, "display", displayed.append)
     interactive.error_browser(ROWS, evaluation.align(ROWS), TRAINING)
     assert [type(each) for each in displayed] == [widgets.VBox]
+
+
+def test_papermill_started_from_jupyterlab_is_not_live(monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "x")
+    assert interactive.live()
+    shell = type("Shell", (), {"user_ns": {"In": ["", "# Parameters and their defaults: …\nrun = 'a'"]}})
+    monkeypatch.setattr(interactive, "get_ipython", lambda: shell)
+    assert interactive.live()
+    shell.user_ns["In"].append("# Parameters\nrun = 'b'")
+    assert not interactive.live()
+
+
+def test_cells_of_several_values_are_text_too(shown):
+    [html] = shown(interactive.table, pd.DataFrame({"a": [("<b>x</b>",), ["<i>"]]}))
+    assert not BeautifulSoup(html, "html.parser")(["b", "i"])
+
+
+def test_without_a_model_the_sentence_box_says_so(shown, tmp_path):
+    [html] = shown(interactive.tagger_box, tmp_path)
+    assert html.startswith("<p>There is no model to try: ") and "ner.json is missing" in html

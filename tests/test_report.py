@@ -315,16 +315,18 @@ def test_index_shows_three_errors_that_stand_for_many(complete, tmp_path):
 
 def made(reports, name, changed=None, statuses=("complete",) * 4, started="2025-11-22T17:58:01+00:00", fingerprint="f00d",
          **extra):
+    """A run's folder with its records, as a run leaves it."""
     folder = reports / name
     folder.mkdir()
     write_stages(folder, statuses, error=f"ValueError: {ATTACK}")
     for path in (folder / "stages").glob("*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"started": started}))
     parameters = {"epochs": 3, "seed": 1, "pos": "corpus", "data": "x"} | (changed or {})
-    record = RECORD | {"run": name, "changed": changed or {}, "parameters": parameters, "split": {
+    record = RECORD | {"run": name, "completed": started, "changed": changed or {}, "parameters": parameters, "split": {
         "kind": "random", "fingerprint": fingerprint, "test": 9592}}
     for file, content in (("run.json", record), ("metrics.json", METRICS | extra), ("index.html", None)):
         (folder / file).write_text(json.dumps(content))
+    return folder
 
 
 def test_all_runs_stand_newest_first_by_split_with_what_distinguishes_them(tmp_path):
@@ -334,14 +336,15 @@ def test_all_runs_stand_newest_first_by_split_with_what_distinguishes_them(tmp_p
     made(tmp_path, "broken", statuses=["complete", "failed"])
     made(tmp_path, "going", statuses=["complete", "complete", "running"])
     (tmp_path / "results").mkdir()
-    (tmp_path / "compared").mkdir()
-    for name in ("comparison.json", "index.html"):
-        (tmp_path / "compared" / name).write_text("{}")
+    (tmp_path / "compared/stages").mkdir(parents=True)
+    (tmp_path / "compared/stages/05.json").write_text('{"status": "failed"}')
+    (tmp_path / "compared/index.html").write_text("")
     page = soup(report.write_runs(tmp_path))
     first, second, rest = page("table")
     assert list(rows(first)) == ["new", "old"] and list(rows(second)) == ["apart"]
     assert rows(first)["new"] == ["–", "0.722 0.701 to 0.743", "pos: none", "2025-11-21 10:00 UTC", "6 min 40 s"]
     assert rows(first)["old"][0] == "0.822 0.801 to 0.843" and rows(first)["old"][2] == "pos: corpus"
+    assert text(page.select_one("section[aria-labelledby=comparisons] li")) == "compared failed"
     assert rows(second)["apart"][2] == "epochs: 5"
     assert rows(rest) == {"broken": ["failed", f"02 preprocessing: ValueError: {ATTACK}", "2025-11-22 17:58 UTC"],
                           "going": ["unfinished", "03 training", "2025-11-22 17:58 UTC"]}
@@ -350,9 +353,63 @@ def test_all_runs_stand_newest_first_by_split_with_what_distinguishes_them(tmp_p
     assert text(page.select("h2")[0]) == "ner.csv: random split, 9,592 test sentences" and not page("script")
 
 
+def test_runs_of_other_types_stand_apart_and_another_validation_part_is_named(tmp_path):
+    made(tmp_path, "five")
+    made(tmp_path, "eight", types=["art", "geo", "per"])
+    record = json.loads((made(tmp_path, "other", started="2025-11-20T10:00:00+00:00") / "run.json").read_text())
+    record["split"]["validation_fingerprint"] = "else"
+    record["parameters"] |= {"lexicon": False, "word_shape": True}  # one at its default, which older records lack
+    (tmp_path / "other/run.json").write_text(json.dumps(record))
+    tables = [rows(table) for table in soup(report.write_runs(tmp_path))("table")]
+    assert sorted(map(list, tables)) == [["eight"], ["five", "other"]]
+    both = tables[[list(table) for table in tables].index(["five", "other"])]
+    assert both["other"][1] == "0.722 0.701 to 0.743 (another part)" and both["five"][1] == "0.722 0.701 to 0.743"
+    assert (both["five"][2], both["other"][2]) == ("word_shape: false", "word_shape: true")
+
+
+@pytest.mark.parametrize("damage", [
+    {"split": None}, {"split": {"kind": "random"}}, {"split": {"fingerprint": None}}, {"corpus": None}, {"corpus": {}},
+    {"parameters": 3}, {"changed": None}])
+def test_odd_record_makes_a_run_unfinished_and_harms_no_other(tmp_path, damage):
+    made(tmp_path, "good")
+    folder = made(tmp_path, "odd")
+    (folder / "run.json").write_text(json.dumps(json.loads((folder / "run.json").read_text()) | damage))
+    first, rest = soup(report.write_runs(tmp_path))("table")
+    assert list(rows(first)) == ["good"] and rows(rest)["odd"][0] == "unfinished"
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", "null", '{"status": "complete", "started": 5, "seconds": "x"}'])
+def test_odd_stage_harms_no_other_run(tmp_path, content):
+    made(tmp_path, "good")
+    folder = made(tmp_path, "odd")
+    for path in (folder / "stages").glob("*.json"):
+        path.write_text(content)
+    assert any("good" in rows(table) for table in soup(report.write_runs(tmp_path))("table"))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 cut off", None, ["part"], ["part", "sentence", "word"]])
+def test_front_page_stands_a_table_that_cannot_be_read(tmp_path, content):
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    write_stages(tmp_path, ["complete"] * 4)
+    path = tmp_path / "predictions.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        pd.DataFrame({name: ["test"] for name in content}).to_parquet(path)
+    page = soup(report.write_index(tmp_path))
+    assert "0.822" in text(page.select_one(".lead")) and not page.select("section[aria-labelledby=errors]")
+
+
+def test_run_of_notebook_03_alone_is_complete_on_its_page_too(tmp_path):
+    folder = made(tmp_path, "swept", statuses=())
+    (folder / "stages/03.json").write_text(json.dumps({"status": "complete", "started": "2025-11-22T17:58:01+00:00"}))
+    assert not soup(report.write_index(folder)).select(".banner")
+    assert list(rows(soup(report.write_runs(tmp_path)).table)) == ["swept"]
+
+
 def test_all_runs_of_none_say_so_and_pages_link_back(complete, tmp_path):
     assert "There are no runs yet" in text(soup(report.write_runs(tmp_path)).main)
-    folder = shutil.copytree(complete, tmp_path / "gmb")
+    folder = shutil.copytree(complete, tmp_path / "reports/gmb")
     page = soup(report.write_index(folder))
     assert page.select_one('header a[href="../index.html"]') and not soup(complete / "index.html").select_one('a[href^=".."]')
 
@@ -363,7 +420,7 @@ def test_module_writes_the_index_and_named_runs_again_and_refuses_unknown_ones(m
     monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setattr("sys.argv", ["report", "one"])
     report.main()
-    assert capsys.readouterr().out.split() == [str(tmp_path / "reports" / path) for path in ("index.html", "one/index.html")]
+    assert capsys.readouterr().out.split() == [str(tmp_path / "reports" / path) for path in ("one/index.html", "index.html")]
     monkeypatch.setattr("sys.argv", ["report", "two"])
     with pytest.raises(SystemExit, match="reports/two: no run of this name"):
         report.main()

@@ -20,7 +20,7 @@ from PIL import Image
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from nerlib import results, runs
+from nerlib import report, results, runs
 from nerlib.params import Params
 
 NOTEBOOKS = sorted((runs.ROOT / "notebooks").glob("*.ipynb"))
@@ -124,6 +124,7 @@ def slot():
     yield new
     for name in names:
         shutil.rmtree(runs.ROOT / "reports" / name, ignore_errors=True)
+    report.write_runs(runs.ROOT / "reports")
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,18 @@ def test_many_texts_come_back_in_order_as_one_by_one_and_few_are_read_ahead(plai
     assert len(list(itertools.islice(plain.pipe(endless), 8))) == 8 and len(read) == 14
 
 
+def test_common_words_end_a_sentence():
+    text = "He said no. Then he sat. Mar was in the sun. Oslo was cold."
+    assert [text[spans[0][0]:spans[-1][1]] for spans in tagger.split(text)] == [f"{part}." for part in text[:-1].split(". ")]
+
+
+@pytest.mark.parametrize("word", ["=" * 300, "https://example.org/" + "a/b-" * 80, "中" * 200, "a" * 5000])
+def test_endless_word_is_read_as_unknown_and_spoils_nothing(plain, word):
+    alone, beside = plain("Ada slept in Bern."), list(plain.pipe(["Ada slept in Bern.", f"{word} and", [word]]))
+    assert [m.text for m in beside[0]] == [m.text for m in alone]
+    assert len(beside) == 3 and all(m.text == f"{word} and"[m.start:m.end] for m in beside[1])
+
+
 def test_words_without_pieces_and_texts_longer_than_a_window_are_tagged(plain):
     assert isinstance(plain(["\x07", "Bern", "\u200b"]), list)
     found = plain("Ada lives in Bern and " * 300)
@@ -113,6 +125,19 @@ def test_words_without_pieces_and_texts_longer_than_a_window_are_tagged(plain):
 def test_model_that_needs_pos_tags_says_so(trained, text, pos, message):
     with pytest.raises(ValueError, match=message):
         Tagger.load(trained(pos="corpus") / "model")(text, pos)
+
+
+def test_control_with_shuffled_tags_is_no_tool(trained):
+    with pytest.raises(ValueError, match="a control for experiments, not a tool"):
+        Tagger.load(trained(pos="shuffled") / "model")(["Ada", "moved"], ["NNP", "VBD"])
+
+
+def test_model_of_another_version_says_what_it_lacks(trained, tmp_path):
+    shutil.copytree(trained(pos="none") / "model", tmp_path / "model")
+    head = json.loads((tmp_path / "model/ner.json").read_text())
+    (tmp_path / "model/ner.json").write_text(json.dumps({key: head[key] for key in head.keys() - {"precision", "lexicon"}}))
+    with pytest.raises(ValueError, match=r"ner\.json lacks lexicon, precision: another version saved this model; train again"):
+        Tagger.load(tmp_path / "model")
 
 
 def test_where_no_model_is_it_says_where_one_would_be(tmp_path):
