@@ -78,8 +78,9 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
         f"Scores are micro F1 of exact mentions of {', '.join(map(code, compared.types))} (seqeval "
         f"{every('versions/seqeval')}, default mode) on {every(f'split/{compared.part}')} {compared.part} sentences{by_it}. "
         f"Differences are paired by seed ({' or '.join(map(str, seeds))} seeds) and given with 95 % t intervals over seeds and "
-        f"with 95 % percentile intervals of {RESAMPLES:,} bootstrap resamples over {drawn['units']} {unit}. Only seeds and sentences vary: the split is one. "
-        f"We tested {len(verdicts)} comparisons{f', declared in {declared} before the runs' if declared else ''}. A difference "
+        f"with 95 % percentile intervals of {RESAMPLES:,} bootstrap resamples over {drawn['units']} {unit}. Only seeds and "
+        f"sentences vary: the split is one. We tested {len(verdicts)} comparisons"
+        f"{f', declared in {declared} before the runs' if declared else ''}. A difference "
         "is claimed if the t test and the bootstrap both reject its absence at 5 %, and no difference if both bound it within "
         f"±{MARGIN} F1 (two one-sided tests at 5 %), each after Holm's correction over all comparisons. Code: commit "
         f"{', '.join(sorted(commits))}.")
