@@ -1,5 +1,9 @@
-"""A run's folder: where it stands, what made it, which of its stages are complete."""
+"""A run's folder: where it stands, what made it, which of its stages are complete.
 
+    python -m nerlib.runs repeat reports/<run>   makes it again and says whether it is the same
+"""
+
+import argparse
 import csv
 import fcntl
 import hashlib
@@ -7,6 +11,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,3 +185,65 @@ def enter_in_ledger(run: str, path: Path = LEDGER) -> None:
         file.seek(0)
         if line not in [json.loads(text) for text in file]:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def compare(one: Path, other: Path) -> list[str]:
+    """What differs between the files of two finished runs, the first file first, and by how much; empty: nothing does."""
+    from safetensors.numpy import load_file  # here, since readers of finished runs need no weights
+
+    differences = []
+    for name in ("training.parquet", "predictions.parquet", "scores.npy", "model/model.safetensors"):
+        before, after = one / name, other / name
+        if before.read_bytes() == after.read_bytes():
+            continue
+        how = ""
+        if name == "predictions.parquet":
+            tables = [pd.read_parquet(path) for path in (before, after)]
+            if len(tables[0]) == len(tables[1]):
+                other_tags = (tables[0]["predicted"] != tables[1]["predicted"]).sum()
+                how = f"{other_tags:,} of {len(tables[0]):,} words have another tag"
+        elif name != "training.parquet":
+            values = [load_file(path) if path.suffix == ".safetensors" else {"": np.load(path, allow_pickle=False)}
+                      for path in (before, after)]
+            if {key: value.shape for key, value in values[0].items()} == {key: value.shape for key, value in values[1].items()}:
+                furthest = max(float(np.abs(values[0][key] - values[1][key]).max(initial=0)) for key in values[0])
+                how = f"the largest difference of two numbers is {furthest:.3g}"
+        differences.append(f"{name} differs" + (f": {how}" if how else ""))
+    return differences
+
+
+def repeat(path: Path, data: str = "") -> list[str]:
+    """Make a finished run again, as reports/<run>-repeat, with as many threads, and compare the two. `data` takes the place
+    of its corpus, where that has moved. Raises FileNotFoundError, and RuntimeError where the run fails."""
+    run = Run.load(path.resolve().name)
+    name = f"{run.path.name}-repeat"
+    values = run.record["parameters"] | {"run": name} | ({"data": data} if data else {})
+    words = [word for key, value in values.items()
+             for word in ("-p", key, str(value).lower() if isinstance(value, bool) else str(value))]
+    threads = str(run.record["hardware"]["threads"])
+    if subprocess.run([sys.executable, "-m", "nerlib", *words, "--only", "03"], cwd=ROOT,
+                      env=os.environ | {"OMP_NUM_THREADS": threads}).returncode:
+        raise RuntimeError(f"{name} failed; its own error stands above")
+    return compare(run.path, ROOT / "reports" / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m nerlib.runs", description=__doc__)
+    parser.add_argument("what", choices=["repeat"], help="make a run again and compare")
+    parser.add_argument("folder", type=Path, help="reports/<run>")
+    parser.add_argument("--data", default="", help="where its corpus lies now")
+    arguments = parser.parse_args()
+    try:
+        made = Run.load(arguments.folder.resolve().name).record
+        differences = repeat(arguments.folder, arguments.data)
+    except (FileNotFoundError, RuntimeError) as error:
+        sys.exit(str(error))
+    now_made = provenance()
+    elsewhere = [f"{part} {key}: {made[part].get(key)}, now {value}" for part in ("git", "versions", "hardware")
+                 for key, value in now_made[part].items() if made[part].get(key) != value]
+    print(*[f"made otherwise: {line}" for line in elsewhere], *(differences or ["equal, byte by byte"]), sep="\n")
+    sys.exit(1 if differences else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -20,8 +20,9 @@ from PIL import Image
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from nerlib import report, results, runs
+from nerlib import report, results, runs, training
 from nerlib.params import Params
+from nerlib.split import load
 
 NOTEBOOKS = sorted((runs.ROOT / "notebooks").glob("*.ipynb"))
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
@@ -245,6 +246,42 @@ def test_published_run_holds_scores_and_figures_but_neither_sentences_nor_paths(
     assert {path.name for path in (tmp_path / folder.name).iterdir()} == pictures
     text = (tmp_path / f"{folder.name}.json").read_text("utf-8")
     assert str(runs.ROOT) not in text and "\"word\"" not in text
+
+
+@pytest.mark.slow
+def test_run_made_again_is_the_same_byte_by_byte_and_another_seed_is_not(finished, slot, tmp_path):
+    folder, _ = finished
+    done = subprocess.run([sys.executable, "-m", "nerlib.runs", "repeat", str(folder)], cwd=tmp_path, text=True,
+                          capture_output=True)
+    again = folder.with_name(f"{folder.name}-repeat")
+    try:
+        assert done.returncode == 0 and done.stdout.strip().split("\n")[-1] == "equal, byte by byte", done.stderr[-2000:]
+        assert runs.read_json(again / "run.json")["parameters"]["learning_rate"] == 5e-4
+        weights = again / "model/model.safetensors"
+        from safetensors.torch import load_file, save_file
+        tensors = load_file(weights)
+        tensors["classifier.bias"] += 0.25
+        save_file(tensors, weights)
+        rows = pd.read_parquet(again / "predictions.parquet")
+        rows.loc[:2, "predicted"] = "B-new"
+        rows.to_parquet(again / "predictions.parquet", index=False)
+        assert runs.compare(folder, again) == [
+            f"predictions.parquet differs: 3 of {len(rows):,} words have another tag",
+            "model/model.safetensors differs: the largest difference of two numbers is 0.25"]
+    finally:
+        shutil.rmtree(again, ignore_errors=True)
+    params = Params(**runs.read_json(folder / "run.json")["parameters"])
+    for seed, same in ((params.seed, True), (params.seed + 1, False)):  # in this process, without notebook and papermill
+        here = tmp_path / str(seed)
+        training.train(params.model_copy(update={"seed": seed}), *load(params, runs.ROOT), here)
+        assert (not runs.compare(folder, here)) == same
+
+
+@pytest.mark.slow
+def test_repeat_of_nothing_says_what_is_missing(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "nerlib.runs", "repeat", str(tmp_path / "none")], text=True,
+                          capture_output=True)
+    assert done.returncode == 1 and "reports/none/run.json: no finished training under this name" in done.stderr
 
 
 @pytest.mark.slow

@@ -1,0 +1,147 @@
+"""The code broken on purpose, once in each place that matters, beside the test that must notice.
+
+    python -m pytest tests/test_mutations.py
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
+    "labels one piece too early": (
+        "dataset.py", "self.starts[first:last] - begin + 1", "self.starts[first:last] - begin",
+        "test_dataset.py::test_alignment_by_hand"),
+    "continuations count in the loss": (
+        "dataset.py", "labels, pos_labels = np.full((2, length), IGNORE_LABEL, np.int64)",
+        "labels, pos_labels = np.zeros((2, length), np.int64)", "test_dataset.py::test_alignment_by_hand"),
+    "padding counts in the loss": (
+        "dataset.py", '"labels": IGNORE_LABEL, "pos_tags": PAD_POS', '"labels": 0, "pos_tags": PAD_POS',
+        "test_dataset.py::test_the_loader_gives_every_window_once_an_epoch"),
+    "padding is attended to": (
+        "dataset.py", '"attention_mask": 0, "labels"', '"attention_mask": 1, "labels"',
+        "test_dataset.py::test_the_loader_gives_every_window_once_an_epoch"),
+    "mask inverted": (
+        "dataset.py", '"attention_mask": np.ones(length, np.int64)', '"attention_mask": np.zeros(length, np.int64)',
+        "test_dataset.py::test_alignment_is_the_tokenizers_own"),
+    "label ids shifted": (
+        "dataset.py", "index = {value: i for i, value in enumerate(vocabulary)}",
+        "index = {value: (i + 1) % len(vocabulary) for i, value in enumerate(vocabulary)}",
+        "test_dataset.py::test_alignment_by_hand"),
+    "order of labels changed": (
+        "corpus.py", 'for kind in self.types for prefix in "BI")', 'for kind in self.types for prefix in "IB")',
+        "test_corpus.py::test_labels_are_o_then_the_types_in_alphabetical_order"),
+    "a word labelled in two windows": (
+        "dataset.py", "owned.append(end)", "owned.append(end - 1)",
+        "test_dataset.py::test_over_all_windows_each_word_is_labelled_once_and_in_order"),
+    "windows cut context short": (
+        "dataset.py", "starts[last] - size // 4", "starts[last] - size // 8",
+        "test_dataset.py::test_windows_are_full_stay_in_their_sentence_and_overlap_by_a_quarter"),
+    "IOB1 read as it stands": (
+        "corpus.py", 'np.where(opens, "B-" + kind, tags)', 'np.where(opens, tags, tags)',
+        "test_corpus.py::test_iob1_becomes_iob2_by_hand"),
+    "the word None read as missing": (
+        "corpus.py", "na_filter=False", "na_filter=True",
+        "test_corpus.py::test_words_that_look_like_missing_values_or_numbers_stay_words"),
+    "another split": (
+        "split.py", "train_test_split(rest, test_size=params.test_size, random_state=seed)",
+        "train_test_split(rest, test_size=params.test_size, random_state=seed + 1)",
+        "test_split.py::test_random_is_scikit_learns_twice_with_validation_from_the_shuffled_training_part"),
+    "order of the pool lost before validation is drawn": (
+        "split.py", "            if params.validation_size:\n                rest, drawn",
+        "            if params.validation_size:\n                rest = np.sort(rest)\n                rest, drawn",
+        "test_split.py::test_random_is_scikit_learns_twice_with_validation_from_the_shuffled_training_part"),
+    "equal sentences on both sides of a grouped split": (
+        "split.py", "np.isin(key[training], key[np.append(test, new_validation)])", "np.isin(key[training], [])",
+        "test_split.py::test_grouped_has_the_random_test_part_and_no_equal_sentence_in_two_parts"),
+    "warm-up off": (
+        "training.py", "round(params.warmup_ratio * steps)", "0",
+        "test_training.py::test_learning_rates_rise_to_their_peaks_and_fall_to_zero"),
+    "dropout off in training": (
+        "training.py", "net.train()", "net.eval()", "test_training.py::test_dropout_is_on_in_training_and_off_in_prediction"),
+    "dropout on in evaluation": (
+        "prediction.py", "    net.eval()\n", "    net.train()\n",
+        "test_training.py::test_dropout_is_on_in_training_and_off_in_prediction"),
+    "gradients pile up": (
+        "training.py", "            optimizer.zero_grad()\n", "", "test_training.py::test_gradients_of_a_step_are_its_own"),
+    "gradients not clipped": (
+        "training.py", "torch.nn.utils.clip_grad_norm_(encoder + head, params.max_grad_norm)", "pass",
+        "test_training.py::test_gradients_are_clipped_to_the_norm_or_not_at_all"),
+    "the test part chooses the epoch": (
+        "training.py", 'validate = (lambda: predict_table("validation"))', 'validate = (lambda: predict_table("test"))',
+        "test_training.py::test_predictions_hold_every_word_of_validation_and_test_once_and_in_order"),
+    "the worst epoch is kept": (
+        "training.py", 'micro["f1-score"] > now.best_f1', 'micro["f1-score"] < now.best_f1 or now.best_f1 < 0',
+        "test_training.py::test_best_epoch_by_validation_f1_is_what_is_saved_and_scored"),
+    "POS embeddings dropped": (
+        "model.py", "return torch.cat([hidden, embedded], dim=-1), pos_logits",
+        "return torch.cat([hidden, embedded * 0], dim=-1), pos_logits",
+        "test_model.py::test_with_pos_the_logits_depend_on_the_words_own_pos"),
+    "no dropout before the classifier": (
+        "model.py", "self.classifier(self.dropout(hidden)), pos_logits", "self.classifier(hidden), pos_logits",
+        "test_model.py::test_dropout_is_between_embeddings_and_classifier_and_off_in_eval_mode"),
+    "ignored pieces in the loss": (
+        "model.py", "labels.flatten(), ignore_index=IGNORE_LABEL)", "labels.flatten().clamp(min=0))",
+        "test_model.py::test_loss_is_the_mean_over_labelled_pieces_in_float32"),
+    "a model that predicts POS reads the corpus's": (
+        "features.py", 'return corpus.pos if kind == "corpus" else None', "return corpus.pos",
+        "test_features.py::test_none_is_given_where_there_is_none_or_the_model_finds_its_own"),
+    "a training word's lexicon knows its own tag": (
+        "features.py", "count(training[fold != number])", "count(training)",
+        "test_features.py::test_a_training_word_is_told_nothing_that_its_block_knows"),
+    "predictions of other words": (
+        "prediction.py", "return own[:, 2], own[:, 3] - own[:, 2]", "return own[::-1, 2], (own[:, 3] - own[:, 2])[::-1]",
+        "test_training.py::test_scores_are_those_of_the_saved_model_sentence_by_sentence"),
+    "decoding allows I- after O": (
+        "decoding.py", 'not tag.startswith("I-") or previous[2:] == tag[2:]', "True",
+        "test_decoding.py::test_viterbi_finds_the_best_allowed_sequence"),
+    "confusion with its axes swapped": (
+        "evaluation.py", 'pd.crosstab(table["gold"], table["predicted"])', 'pd.crosstab(table["predicted"], table["gold"])',
+        "test_evaluation.py::test_confusion_of_tags_is_scikit_learns"),
+    "strict scores that are not": (
+        "evaluation.py", 'mode = {"mode": "strict", "scheme": IOB2} if strict else {}', "mode = {}",
+        "test_evaluation.py::test_an_opening_i_scores_by_default_and_not_in_strict_mode"),
+    "the rarest tag looked up": (
+        "evaluation.py", 'sort_values("count", ascending=False, kind="stable")', 'sort_values("count", kind="stable")',
+        "test_evaluation.py::test_lookup_gives_the_most_frequent_tag_of_ties_the_first_seen_and_o_to_unseen_words"),
+    "macro for micro": (
+        "statistics.py", "    return np.divide(2 * sums[..., 0], found", "    return np.divide(sums[..., 0], found",
+        "test_statistics.py::test_interval_of_one_run_is_that_of_scipy"),
+    "resumed with other dropout": (
+        "checkpoint.py", '        torch.set_rng_state(tensors["random.cpu"])\n', "",
+        "test_checkpoint.py::test_damaged_checkpoint_is_passed_over_for_the_one_before"),
+    "resumed with another order of batches": (
+        "checkpoint.py", "        self.order.random.bit_generator.state = self.drawn\n", "",
+        "test_checkpoint.py::test_damaged_checkpoint_is_passed_over_for_the_one_before"),
+}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The package and its tests, to be broken."""
+    folder = tmp_path_factory.mktemp("mutations")
+    for name in ("nerlib", "tests", "params", "notebooks"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "test_mutations.py"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_broken_code_is_noticed(copy, what):
+    name, code, broken, test = MUTATIONS[what]
+    path = copy / "nerlib" / name
+    source = path.read_text("utf-8")
+    assert source.count(code) == 1, "the code has changed: change the mutation too"
+    path.write_text(source.replace(code, broken), "utf-8")
+    try:
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/{test}"],
+                              cwd=copy, env=os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}, text=True,
+                              capture_output=True)
+    finally:
+        path.write_text(source, "utf-8")
+    assert done.returncode == 1 and " failed" in done.stdout, done.stdout[-1500:]
