@@ -86,16 +86,17 @@ class Checkpoints:
     def __init__(self, folder: Path, key: str, seconds: float):
         """`key`: of the training, whose checkpoints alone are read; `seconds` 0: nothing is written."""
         self.folder, self.key, self.seconds = folder, key, seconds
-        self.last, self.resumed_at = time.monotonic(), []
+        self.last, self.resumed_at, self.spent = time.monotonic(), [], 0.0
 
     def due(self) -> bool:
         """Whether the last one is old enough."""
         return 0 < self.seconds <= time.monotonic() - self.last
 
-    def save(self, moment: Moment) -> None:
-        """Write a checkpoint, which appears whole or not at all; older ones but the last go."""
+    def save(self, moment: Moment) -> float:
+        """Write a checkpoint, which appears whole or not at all; older ones but the last go. Returns the seconds it took."""
         if not self.seconds:
-            return
+            return 0.0
+        began = time.perf_counter()
         number = 1 + max((int(path.name) for path in self._all()), default=0)
         unfinished = self.folder / f".{number}"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -105,7 +106,9 @@ class Checkpoints:
         unfinished.rename(self.folder / str(number))
         for old in self._all()[:-KEPT]:
             shutil.rmtree(old)
-        self.last = time.monotonic()
+        self.last, took = time.monotonic(), time.perf_counter() - began
+        self.spent += took
+        return took
 
     def restore(self, moment: Moment) -> bool:
         """Set `moment` to that of the newest readable checkpoint; False where there is none. A damaged one is passed over for

@@ -102,8 +102,8 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
         predicted.append(predict_table("test"))
     pieces = int(parts["training"].lengths.sum()) * params.epochs
     training_seconds = history["training_seconds"].sum()
-    seconds = {"encoding": encoded - began, "training": training_seconds, "validation": trained - encoded - training_seconds,
-               "prediction": time.perf_counter() - trained}
+    seconds = {"encoding": encoded - began, "training": training_seconds, "prediction": time.perf_counter() - trained,
+               "validation": (history["seconds"] - history["training_seconds"]).sum(), "checkpoints": kept.spent}
     result = Training(
         history, pd.concat([rows for rows, _ in predicted], ignore_index=True), np.concatenate([s for _, s in predicted]),
         {"key": key, "best_epoch": best_epoch, "resumed_at": kept.resumed_at, "labels": vocabulary.labels, "pieces": pieces,
@@ -169,7 +169,7 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
             now.done += 1
             if kept and kept.due():
                 now.seconds = time.perf_counter() - start
-                kept.save(now)
+                start += kept.save(now)  # which is not training
         row = {"epoch": epoch, "training_loss": now.loss.item() / now.words, "training_seconds": time.perf_counter() - start}
         if validate:
             predicted, _ = validation = validate()
