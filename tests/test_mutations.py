@@ -21,7 +21,7 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "labels, pos_labels = np.zeros((2, length), np.int64)", "test_dataset.py::test_alignment_by_hand"),
     "padding counts in the loss": (
         "dataset.py", '"labels": IGNORE_LABEL, "pos_tags": PAD_POS', '"labels": 0, "pos_tags": PAD_POS',
-        "test_dataset.py::test_the_loader_gives_every_window_once_an_epoch"),
+        "test_dataset.py::test_batches_are_padded_to_multiples_of_4_or_to_the_given_length"),
     "padding is attended to": (
         "dataset.py", '"attention_mask": 0, "labels"', '"attention_mask": 1, "labels"',
         "test_dataset.py::test_the_loader_gives_every_window_once_an_epoch"),
@@ -116,7 +116,7 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "test_checkpoint.py::test_damaged_checkpoint_is_passed_over_for_the_one_before"),
     "resumed with another order of batches": (
         "checkpoint.py", "        self.order.random.bit_generator.state = self.drawn\n", "",
-        "test_checkpoint.py::test_damaged_checkpoint_is_passed_over_for_the_one_before"),
+        "test_checkpoint.py::test_training_that_was_killed_ends_as_one_that_was_not"),
 }
 
 
