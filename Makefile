@@ -5,7 +5,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 GIVEN := $(DATA)
 DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
 
-.PHONY: quickstart gmb test test-all lab bench sweep search help
+.PHONY: quickstart gmb test test-all mutations lab bench sweep search help
 .DEFAULT_GOAL := help
 
 quickstart: .venv/installed ## the whole suite on the built-in sample corpus: reports/quickstart/index.html
@@ -21,6 +21,9 @@ test: .venv/installed-test ## linter and tests
 test-all: .venv/installed-test ## linter and all tests, also those that take minutes
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
+
+mutations: .venv/installed-test ## the code broken in 34 places, each of which a test must notice
+	$(BIN)/python -m pytest -m mutations tests/test_mutations.py
 
 lab: .venv/installed ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab notebooks

@@ -274,7 +274,7 @@ def test_error_browser_and_tagger_in_jupyterlab(chromium, lab, hostile):
     for _ in range(4):  # as it stands, upwards, downwards, as it stands again
         if header.get_attribute("aria-sort") == "descending":
             break
-        header.click()
+        header.get_by_role("button").click()
         page.wait_for_timeout(500)
     ordered = [float(cell) for cell in table.locator("tbody td:first-of-type").all_text_contents()]
     assert len(set(ordered)) > 1 and ordered == sorted(ordered, reverse=True)

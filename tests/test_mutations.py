@@ -1,6 +1,6 @@
 """The code broken on purpose, once in each place that matters, beside the test that must notice.
 
-    python -m pytest tests/test_mutations.py
+    make mutations
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [pytest.mark.mutations, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[1]
 MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
     "labels one piece too early": (
@@ -161,7 +162,6 @@ def run(copy):
     server.wait(60)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", MUTATIONS)
 def test_broken_code_is_noticed(copy, run, what):
     name, code, broken, test = MUTATIONS[what]
@@ -176,7 +176,6 @@ def test_broken_code_is_noticed(copy, run, what):
     assert code == 1 and " failed" in said, said[-1500:]
 
 
-@pytest.mark.slow
 def test_code_as_it_is_passes(run):
     for test in ("test_dataset.py::test_alignment_by_hand", "test_model.py::test_module_tree_is_the_slides"):
         assert run(test)[0] == 0
