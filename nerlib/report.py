@@ -55,7 +55,7 @@ def export_notebook(notebook: Path, siblings: Iterable[Path] = ()) -> Path:
                    or any(output.output_type == "error" for output in cell.get("outputs", []))), None)
     if failed:
         failed.metadata["failed"], failed["id"] = True, "failed"  # nbconvert makes the anchor from the id
-    exporter = HTMLExporter(template_name="nerlib", extra_template_basedirs=[str(TEMPLATES)], embed_images=True,
+    exporter = HTMLExporter(template_name="nerlib", extra_template_basedirs=[str(TEMPLATES)],
                             exclude_anchor_links=True, exclude_input_prompt=True, exclude_output_prompt=True)
     html, _ = exporter.from_notebook_node(nb, {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}})
     title, contents, body = _refine(html)

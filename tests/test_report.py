@@ -37,6 +37,7 @@ CELLS = [
     new_markdown_cell("## The data\n\nThe same heading again; back to [the words](#Words-&-tags)."),
     new_code_cell("import sys\nprint('\\repoch 1\\repoch 2', file=sys.stderr)\nprint('\\x1b[31mred\\x1b[0m <b>')"),
     new_code_cell(FIGURE),
+    new_code_cell("from IPython.display import Markdown\nMarkdown('Easiest is <code>&#103;eo</code>, **hardest** `per`.')"),
     new_code_cell("from IPython.display import HTML, Javascript\ndisplay(Javascript('alert(1)'))\n"
                   "HTML('<h1>In an output</h1><script src=\"https://example.org/x.js\"></script>')"),
 ]
@@ -167,7 +168,8 @@ def test_notebook_page(complete):
     assert not page.select(".banner, .error")
 
     summaries = [text(summary) for summary in page.select("details.source > summary")]
-    assert summaries == ["Parameters and their defaults", "Parameters set for this run", "Code", "Code", "Code", "Code"]
+    assert summaries == ["Parameters and their defaults", "Parameters set for this run", "Code", "Code", "Code", "Code",
+                         "Code"]
     assert page.select("details.source .highlight span") and not page.select("details.source[open]")
     assert text(page.select_one("details.log pre")) == "epoch 2"
     assert text(page.select_one(":not(details) > pre.stream")) == "red <b>"
@@ -178,6 +180,11 @@ def test_notebook_page(complete):
     assert rows(frame) == {"0": ["London", "1204"], "1": [ATTACK, "3"]}
     assert [("num" in cell.get("class", [])) for cell in frame.select("thead th")] == [True, False, True]
     assert not page.select("style[scoped]")
+
+
+def test_inline_code_keeps_its_text(complete):
+    found = {text(code) for code in soup(complete / "03_training.html").select(".output_area code, .rendered_html code")}
+    assert {"geo", "per"} <= found and "" not in found
 
 
 def test_failed_notebook_says_where(failed):
