@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nerlib.evaluation import mentions, sequences
+from nerlib.evaluation import extent, mentions, sequences
 from nerlib.runs import harmless, read_json, write_csv, write_json
 from nerlib.statistics import f1, interval, resampled
 
@@ -74,9 +74,8 @@ def _spans(words: Sequence[str], tags: list[str]) -> set[tuple[int, int, str]]:
 
 def worst_loss(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     """`aligned` with a column loss: the largest of a word in either span (nats)."""
-    first = aligned[["gold_first", "pred_first"]].replace(-1, len(table)).min(axis=1)
-    last, losses = aligned[["gold_last", "pred_last"]].max(axis=1), table["loss"].to_numpy()
-    return aligned.assign(loss=np.array([losses[a:b + 1].max() for a, b in zip(first, last, strict=True)], float))
+    losses = table["loss"].to_numpy()
+    return aligned.assign(loss=np.array([losses[a:b + 1].max() for a, b in zip(*extent(aligned), strict=True)], float))
 
 
 def telling(table: pd.DataFrame, aligned: pd.DataFrame, count: int = 3) -> list[tuple[tuple[str, int], str]]:

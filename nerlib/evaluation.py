@@ -160,8 +160,13 @@ def align(table: pd.DataFrame) -> pd.DataFrame:
     result = pd.DataFrame({
         "kind": names, "gold": left["type"].fillna(SPURIOUS), "predicted": right["type"].fillna(MISSED), **rows,
         **{name: left[name].astype(object).fillna(right[name]) for name in ("part", "sentence", "surface")}})
-    at = result[["gold_first", "pred_first"]].replace(-1, len(table)).min(axis=1)
-    return result.astype({"sentence": int}).loc[at.sort_values(kind="stable").index].reset_index(drop=True)
+    return result.astype({"sentence": int}).iloc[np.argsort(extent(result)[0], kind="stable")].reset_index(drop=True)
+
+
+def extent(aligned: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last row of the table that either span of each pair in `aligned` covers."""
+    first, last = aligned[["gold_first", "pred_first"]], aligned[["gold_last", "pred_last"]]
+    return first.where(first >= 0, np.inf).min(axis=1).to_numpy(int), last.max(axis=1).to_numpy(int)
 
 
 def confusion_of_tags(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
@@ -202,11 +207,16 @@ def by_slice(table: pd.DataFrame, aligned: pd.DataFrame, of_gold: pd.Series, of_
     return result
 
 
+def confidence(table: pd.DataFrame, first: Sequence[int], last: Sequence[int]) -> np.ndarray:
+    """Of each span, from row `first` to `last` of `table`, the product of its words' P(predicted)."""
+    logs = np.append([0], np.log(table["confidence"].to_numpy(float)).cumsum())
+    return np.exp(logs[np.asarray(last, int) + 1] - logs[np.asarray(first, int)])
+
+
 def mention_confidence(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     """Each predicted mention: type, surface, confidence (the product of its words' P(predicted)), correct (exactly)."""
     pred = mentions(table, "predicted")
-    logs = np.append([0], np.log(table["confidence"].to_numpy(float)).cumsum())
-    product = np.exp(logs[pred["last"] + 1] - logs[pred["first"]])
+    product = confidence(table, pred["first"], pred["last"])
     right = aligned.loc[aligned["kind"] == "correct", "pred_first"]
     return pred.assign(confidence=product, correct=np.isin(pred["first"], right))
 

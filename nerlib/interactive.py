@@ -16,7 +16,6 @@ from IPython import get_ipython
 from IPython.display import HTML, display
 
 from nerlib import annotation, evaluation, highlight
-from nerlib.highlight import code  # noqa: F401  (notebooks take it from here)
 from nerlib.params import INJECTED_MARK
 
 PAGE = 8  # sentences
@@ -62,9 +61,7 @@ def errors(rows: pd.DataFrame, aligned: pd.DataFrame, training: pd.DataFrame) ->
     found = annotation.worst_loss(rows, aligned[aligned["kind"] != "correct"])
     found["type"] = found["gold"].where(found["kind"] != "spurious", found["predicted"])
     found["novelty"] = evaluation.novelty(found[["type", "surface"]], training).to_numpy()
-    first = found[["gold_first", "pred_first"]].replace(-1, len(rows)).min(axis=1)
-    last, sure = found[["gold_last", "pred_last"]].max(axis=1), rows["confidence"].to_numpy(float)
-    found["confidence"] = [float(sure[a:b + 1].prod()) for a, b in zip(first, last, strict=True)]
+    found["confidence"] = evaluation.confidence(rows, *evaluation.extent(found))
     texts = rows.groupby(["part", "sentence"])["word"].agg(" ".join)
     found["text"] = texts.loc[list(zip(found["part"], found["sentence"], strict=True))].to_numpy() if len(found) else ""
     return found.sort_values("loss", ascending=False, kind="stable")

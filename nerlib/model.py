@@ -151,7 +151,7 @@ def build(params: Params, vocabulary: Vocabulary) -> tuple[BERTNERWithPOS, PreTr
 
 def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, lexicon: Lexicon | None,
          params: Params, folder: Path) -> None:
-    """Write config.json, model.safetensors, ner.json, the tokenizer perhaps the lexicon: all that `load` needs."""
+    """Write config.json, model.safetensors, ner.json, the tokenizer, perhaps the lexicon: all that `load` needs."""
     folder.mkdir(parents=True, exist_ok=True)
     model.bert.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -161,7 +161,9 @@ def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: 
     (folder / "ner.json").write_text(json.dumps(head, indent=1, ensure_ascii=False) + "\n", "utf-8")
     if lexicon:
         lexicon.save(folder / LEXICON)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
+    weights = folder / "model.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+    weights.chmod((folder / "ner.json").stat().st_mode)  # safetensors lets its owner alone read it
 
 
 class Saved(NamedTuple):

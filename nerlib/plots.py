@@ -25,7 +25,7 @@ STYLE = {"font.size": 10, "axes.titlesize": 12, "axes.titleweight": "bold", "axe
          "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 96, "svg.hashsalt": "nerlib",
          "figure.constrained_layout.use": True, "text.parse_math": False}  # "$" in a name is a dollar, not a formula
 Picture = tuple[Figure, str]
-WIDTH = 7.2  # inches
+WIDTH, WIDEST = 7.2, 8.9  # inches; a page shows no more without shrinking it
 
 
 def colours(types: Sequence[str]) -> list[str]:
@@ -97,12 +97,13 @@ def matrix(counts: pd.DataFrame, title: str, x: str, y: str, blank: Sequence[tup
     for row, column in blank:
         counts.loc[row, column] = np.nan
     share = counts.div(counts.sum(axis=1).replace(0, np.nan), axis=0)
-    width = max(WIDTH, 1.6 + 0.62 * counts.shape[1])
+    wide = counts.shape[1] > 11  # then the room of a colour bar, which repeats what the cells say, is better given to these
+    width = WIDEST if wide else max(WIDTH, 1.6 + 0.62 * counts.shape[1])
     figure, axes = _axes(1.6 + 0.5 * counts.shape[0], title, x, y, width)
     words = counts.map(lambda n: "" if np.isnan(n) or n == 0 else f"{n:,.0f}") \
         + share.map(lambda s: "" if np.isnan(s) or s == 0 else f"\n{s:.0%}" if s >= 0.005 else "\n<1%")
     sns.heatmap(share.fillna(0), ax=axes, annot=words, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 9},
-                linewidths=0.5, linecolor="#dddddd", cbar_kws={"label": "share of the row", "shrink": 0.7})
+                linewidths=0.5, linecolor="#dddddd", cbar=not wide, cbar_kws={"label": "share of the row", "shrink": 0.7})
     axes.set(xlabel=x, ylabel=y)
     axes.tick_params(axis="x", rotation=45 if counts.shape[1] > 7 or max(map(len, map(str, counts.columns))) > 9 else 0)
     axes.tick_params(axis="y", rotation=0)

@@ -3,6 +3,7 @@
     python -m nerlib.report [RUN …]   writes reports/index.html, and the pages of the named runs again
 """
 
+import argparse
 import base64
 import contextlib
 import fcntl
@@ -28,7 +29,8 @@ from nerlib.params import Params
 from nerlib.runs import ROOT, STAGES, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
-FIGURES = {"03_confusion_mentions": "Confusion of mentions", "03_learning_curves": "Learning curves"}
+FIGURES = {"03_confusion_mentions": "Confusion of mentions: types, whatever the boundaries, where the scores want both right",
+           "03_learning_curves": "Learning curves"}
 NAMES = {"run", "data", "data_validation", "data_test"}  # parameters that say where, not what
 DOWNLOADS = {".csv", ".ipynb", ".json", ".npy", ".parquet", ".txt"}
 NUMBER = re.compile(r"[-+−]?[\d.,]*\d(e[-+]?\d+)?\s?%?|nan|[–-]", re.IGNORECASE)
@@ -136,8 +138,20 @@ def _summary(folder: Path) -> dict[str, Any]:
     starts = [stage["started"] for stage in stages.values() if isinstance(stage.get("started"), str)]
     times = [stage["seconds"] for stage in stages.values() if isinstance(stage.get("seconds"), int | float)]
     return {"name": folder.name, "stages": stages, "record": record, "metrics": metrics, "failed": failed,
-            "status": "failed" if failed else "complete" if whole else "unfinished", "begun": min(starts, default=""),
+            "begun": min(starts, default=""),
+            "status": "failed" if failed else "complete" if whole else "running" if _busy(folder, stages) else "unfinished",
             "made": str(record.get("completed") or max(starts, default="")), "seconds": sum(times) if times else None}
+
+
+def _busy(folder: Path, stages: dict[str, dict[str, Any]]) -> bool:
+    """Whether a notebook of the run has begun and a process still holds the run's lock."""
+    if any(stage.get("status") == "running" for stage in stages.values()):
+        with contextlib.suppress(FileNotFoundError), (folder / ".lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
 
 
 def write_search(folder: Path, question: str, trials: pd.DataFrame, best: int) -> Path:
@@ -207,7 +221,10 @@ def _refine(html: str) -> tuple[str, list[tuple[str, str, str]], str]:
 
 
 def main() -> None:
-    folders = [ROOT / "reports" / name for name in sys.argv[1:]]
+    parser = argparse.ArgumentParser(prog="python -m nerlib.report", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="a folder in reports/ whose pages are written again")
+    folders = [ROOT / "reports" / name for name in parser.parse_args().runs]
     if missing := [folder.name for folder in folders if not (folder / "stages").is_dir()]:
         sys.exit(f"reports/{missing[0]}: no run of this name")
     print(*map(write_pages, folders), write_runs(ROOT / "reports"), sep="\n")

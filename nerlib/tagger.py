@@ -85,10 +85,11 @@ class Tagger:
         corpus = Corpus(words, self._pos(texts, pos), np.full(len(words), "O", object),
                         np.cumsum([0, *(len(spans) for _, spans in sentences)]), "text", "")
         table = self._tagged(corpus)
-        logs = np.append([0], np.log(table["confidence"].to_numpy(float)).cumsum())
-        for m in evaluation.mentions(table, "predicted").itertuples():
+        mentions = evaluation.mentions(table, "predicted")
+        sure = evaluation.confidence(table, mentions["first"], mentions["last"])
+        for m in mentions.itertuples():
             i, start, end = owners[m.first], spans[m.first][0], spans[m.last][1]
-            found[i].append(Mention(sources[i][start:end], m.type, start, end, float(np.exp(logs[m.last + 1] - logs[m.first]))))
+            found[i].append(Mention(sources[i][start:end], m.type, start, end, float(sure[m.Index])))
         return found
 
     def _tagged(self, corpus: Corpus) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from nerlib import evaluation, interactive
+from nerlib import evaluation, highlight, interactive
 
 ATTACKS = ["<script>alert(1)</script>", "`code`", "**b** _i_", "[x](javascript:alert(1))", "$x$", "&lt;", "a\nb",
            "\\[y\\]", "~~s~~"]
@@ -41,7 +41,7 @@ def shown(monkeypatch):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_code_is_text_for_markdown_and_html(attack):
-    made = interactive.code(attack)
+    made = highlight.code(attack)
     assert unescape(made) == f"<code>{attack}</code>"
     inside = made.removeprefix("<code>").removesuffix("</code>")
     assert not re.search(r"[<>*_`\\$\[\](){}~\n]", inside)

@@ -1,5 +1,6 @@
 """The pages that readers see, made from notebooks that papermill really runs, read with a parser and a browser."""
 
+import fcntl
 import json
 import re
 import shutil
@@ -358,6 +359,14 @@ def test_all_runs_stand_newest_first_by_split_with_what_distinguishes_them(tmp_p
     assert {link["href"] for link in page.select("main a")} == {
         f"{name}/index.html" for name in ("old", "new", "apart", "broken", "going", "compared")}
     assert text(page.select("h2")[0]) == "ner.csv: random split, 9,592 test sentences" and not page("script")
+
+
+def test_a_run_that_a_process_is_at_work_on_is_running(tmp_path):
+    folder = made(tmp_path, "going", statuses=["complete", "running"])
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert rows(soup(report.write_runs(tmp_path))("table")[0])["going"][0] == "running"
+    assert rows(soup(report.write_runs(tmp_path))("table")[0])["going"][0] == "unfinished"
 
 
 def test_runs_of_other_types_stand_apart_and_another_validation_part_is_named(tmp_path):
