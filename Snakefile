@@ -16,7 +16,7 @@ wildcard_constraints:
 
 rule all:
     input:
-        f"reports/{sweep.name}/comparison.json",
+        f"reports/{sweep.name}/comparison.json" if sweep.comparisons else expand("reports/{run}/run.json", run=sweep.runs()),
 
 
 # One training. A single thread each, as many at once as there are cores, does more work than all cores on one after the other.

@@ -280,3 +280,39 @@ def test_page_05_shows_tables_figures_with_alt_texts_methods_and_latex(compared)
     outputs = [output for cell in nbformat.read(compared / "05_comparison.ipynb", 4).cells if cell.cell_type == "code"
                for output in cell.outputs]
     assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []
+
+
+@pytest.fixture(scope="module")
+def final(finish):
+    """One configuration on two splits, the first with three seeds; the pattern that finds these runs."""
+    for split, seed in ((42, 1), (42, 2), (42, 3), (7, 1)):
+        finish(f"final-{split}-{seed}", split_seed=split, seed=seed, validation_size=0, epochs=1)
+    return f"{finish.prefix}-final-*"
+
+
+def test_finals_are_the_test_scores_over_seeds_and_splits(final, finish, tmp_path, monkeypatch):
+    first = runs.read_json(runs.ROOT / "reports" / f"{finish.prefix}-final-42-1" / "metrics.json")["test"]["default"]
+    supports = {name: (0, 0, 0, row["support"]) for name, row in first.items()}
+    monkeypatch.setattr(evaluation, "SOURCE", supports)  # as if this corpus were the source's
+    content = runs.read_json(results.finals("best", [final], tmp_path))
+    by_hand = [seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-42-{seed}", "test") for seed in (1, 2, 3)]
+    assert content["mean_over_seeds"] == pytest.approx(sum(by_hand) / 3)
+    assert content["sd_over_seeds"] == pytest.approx(np.std(by_hand, ddof=1))
+    assert [row["f1"] for row in content["source_split"]] == pytest.approx(by_hand)
+    [other] = content["other_splits"]
+    assert other["split_seed"] == 7 and other["f1"] == pytest.approx(
+        seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-7-1", "test"))
+    page = (tmp_path / "README.md").read_text("utf-8")
+    assert f"Test micro F1 {content['mean_over_seeds']:.4f}" in page and f"| 7 | 1 | {other['f1']:.4f} |" in page
+
+
+def test_finals_of_two_configurations_or_of_one_seed_or_without_test_scores_are_refused(nine, final, finish, tmp_path):
+    with pytest.raises(ValueError, match="differ in pos, word_shape: finals are of one configuration"):
+        results.finals("best", [nine], tmp_path)
+    with pytest.raises(ValueError, match="did not score the test part"):
+        results.finals("best", [f"{finish.prefix}-nine-none-*"], tmp_path)
+    with pytest.raises(ValueError, match="0 runs scored the source's test part"):
+        results.finals("best", [final], tmp_path)
+    with pytest.raises(FileNotFoundError, match="no finished run is called nobody"):
+        results.finals("best", ["nobody"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
