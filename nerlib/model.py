@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerBase
@@ -164,6 +166,16 @@ def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: 
     weights = folder / "model.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
     weights.chmod((folder / "ner.json").stat().st_mode)  # safetensors lets its owner alone read it
+
+
+def fetch(name: str, revision: str) -> Path:
+    """The folder of a model that `save` wrote and someone put on the Hugging Face hub. Raises FileNotFoundError where there
+    is none, or the hub is out of reach and the cache has none."""
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
+        raise FileNotFoundError(f"{name}, revision {revision}: no such model on the Hugging Face hub, nor in this machine's "
+                                f"cache folder (HF_HOME): {str(error).splitlines()[0]}") from None
 
 
 class Saved(NamedTuple):

@@ -2,12 +2,12 @@
 
 import os
 import sys
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from nerlib import dataset, decoding
@@ -76,10 +76,10 @@ def table(data: Corpus, sentences: np.ndarray, part: str, prediction: Prediction
                        confidence=np.exp(scores[every, prediction.labels]), loss=-scores[every, gold])
 
 
-def progress(batches: DataLoader, label: str, done: int = 0) -> tqdm:
-    """A progress bar in text: in a terminal and in JupyterLab each second, in a log file every half a minute. `done`: batches
+def progress(items: Iterable, label: str, done: int = 0, unit: str = "batch") -> tqdm:
+    """A progress bar in text: in a terminal and in JupyterLab each second, in a log file every half a minute. `done`: items
     that were done before these."""
     interactive = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
     seconds = 1 if interactive else 30
-    return tqdm(batches, desc=label, unit="batch", mininterval=seconds, maxinterval=max(10, seconds), file=sys.stderr,
-                initial=done, total=done + len(batches))
+    return tqdm(items, desc=label, unit=unit, mininterval=seconds, maxinterval=max(10, seconds), file=sys.stderr,
+                initial=done, total=done + len(items) if isinstance(items, Sized) else None)

@@ -2,13 +2,24 @@
 
     tagger = Tagger.load("reports/mine/model")  # of a run with pos: predicted or pos: none
     tagger("Ada Lovelace moved from London to Turin in May.")
+
+    python -m nerlib.tagger reports/mine/model < texts > mentions.jsonl
+
+reads a text a line (with --json: a text, a list of words, or {"words": […], "pos": […]}) and writes for each, in order, a
+line {"line": 1, "mentions": […]}, or {"line": 1, "error": "…"} where it cannot be read: the rest is tagged all the same, the
+exit code is 1. Only as many lines as are tagged at once are in memory.
 """
 
+import argparse
+import json
 import re
+import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,9 +58,10 @@ class Tagger:
         self.net.to(device())
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Tagger":
-        """The tagger of a run's folder model/. Raises FileNotFoundError where there is none."""
-        return cls(model.load(Path(folder)))
+    def load(cls, folder: str | Path, revision: str = "") -> "Tagger":
+        """The tagger of a run's folder model/, or, with its revision (a commit, which cannot change), of a model on the
+        Hugging Face hub. Raises FileNotFoundError where there is none."""
+        return cls(model.load(model.fetch(str(folder), revision) if revision else Path(folder)))
 
     def __call__(self, text: str | Sequence[str], pos: Sequence[str] | None = None) -> list[Mention]:
         """The mentions in one text, or in a sentence of given words (and their POS tags), from left to right.
@@ -101,20 +113,40 @@ class Tagger:
 
     def _pos(self, texts: Sequence[str | Sequence[str]], pos: Sequence[Sequence[str] | None]) -> np.ndarray | None:
         """The given POS tags of all words, checked; None for a model that needs none."""
+        for text, tags in zip(texts, pos, strict=True):
+            self.check(text, tags)
+        return np.array([tag for tags in pos for tag in tags], object) if self.params.pos == "corpus" else None
+
+    def check(self, text: str | Sequence[str], pos: Sequence[str] | None = None) -> None:
+        """Raises ValueError for what this model cannot tag."""
         if self.params.pos == "shuffled":
             raise ValueError("this model was trained with shuffled POS tags: it is a control for experiments, not a tool")
         if self.params.pos != "corpus":
-            return None
-        for text, tags in zip(texts, pos, strict=True):
-            if isinstance(text, str) or tags is None:
-                raise ValueError(f"this model was trained with pos = {self.params.pos}: it needs words and their POS tags, as "
-                                 "in tagger(['Ada', 'moved'], pos=['NNP', 'VBD']); a model trained with pos = predicted or "
-                                 "none reads plain text")
-            if len(tags) != len(text):
-                raise ValueError(f"{len(tags)} POS tags for {len(text)} words: {' '.join(text)[:60]!r}")
-            if unknown := [tag for tag in tags if tag not in self.vocabulary.pos]:
-                raise ValueError(f"POS tag {unknown[0]!r}: this model knows {' '.join(self.vocabulary.pos)}")
-        return np.array([tag for tags in pos for tag in tags], object)
+            return
+        if isinstance(text, str) or pos is None:
+            raise ValueError(f"this model was trained with pos = {self.params.pos}: it needs words and their POS tags, as "
+                             "in tagger(['Ada', 'moved'], pos=['NNP', 'VBD']); a model trained with pos = predicted or "
+                             "none reads plain text")
+        if len(pos) != len(text):
+            raise ValueError(f"{len(pos)} POS tags for {len(text)} words: {' '.join(text)[:60]!r}")
+        if unknown := [tag for tag in pos if tag not in self.vocabulary.pos]:
+            raise ValueError(f"POS tag {unknown[0]!r}: this model knows {' '.join(self.vocabulary.pos)}")
+
+    def stream(self, lines: Iterable[bytes], as_json: bool = False) -> Iterator[dict[str, Any]]:
+        """What the command line writes for each line, in order; AT_ONCE lines are read ahead."""
+        numbered = enumerate(lines, 1)
+        while some := list(islice(numbered, AT_ONCE)):
+            read, errors = {}, {}
+            for number, line in some:
+                try:
+                    self.check(*(asked := _read(line, as_json)))
+                    read[number] = asked
+                except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are such
+                    errors[number] = str(error)
+            found = dict(zip(read, self.pipe(*zip(*read.values(), strict=True)), strict=True)) if read else {}
+            for number, _ in some:
+                yield {"line": number, "error": errors[number]} if number in errors else {
+                    "line": number, "mentions": [asdict(mention) for mention in found[number]]}
 
 
 def split(text: str) -> list[list[tuple[int, int]]]:
@@ -132,3 +164,46 @@ def positions(words: Sequence[str]) -> list[tuple[int, int]]:
     """Where each word stands when all are joined by blanks: (start, end)."""
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
     return [(int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True)]
+
+
+def _read(line: bytes, as_json: bool) -> tuple[str | list[str], list[str] | None]:
+    """A text or words, and POS tags if there are any. Raises ValueError."""
+    text = line.decode("utf-8-sig").rstrip("\r\n")
+    if not as_json:
+        return text, None
+    content = json.loads(text)
+    if isinstance(content, str):
+        return content, None
+    words, pos = (content.get("words"), content.get("pos")) if isinstance(content, dict) else (content, None)
+    for value in (words, pos):
+        if not (isinstance(value, list) and all(isinstance(word, str) and word.strip() for word in value)
+                or value is pos is None and words is not None):
+            raise ValueError(f'neither a text, nor a list of words, nor {{"words": […], "pos": […]}}: {text[:60]}')
+    return words, pos
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m nerlib.tagger", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="a run's folder model/, or a model on the Hugging Face hub with its --revision")
+    parser.add_argument("--revision", default="", help="commit of a model on the hub")
+    parser.add_argument("--json", action="store_true", help="each line is JSON: a text, words, or words with POS tags")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this, too
+    try:
+        tagger = Tagger.load(arguments.model, arguments.revision)
+        if not arguments.json:
+            tagger.check("a text")
+    except (FileNotFoundError, ValueError) as error:
+        sys.exit(str(error))
+    bad = 0
+    for row in prediction.progress(tagger.stream(sys.stdin.buffer, arguments.json), "tagging", unit="line"):
+        if "error" in row:
+            bad += 1
+            print(f"line {row['line']}: {row['error']}", file=sys.stderr)
+        print(json.dumps(row, ensure_ascii=False))
+    sys.exit(f"{bad:,} of {row['line']:,} lines could not be read" if bad else 0)
+
+
+if __name__ == "__main__":
+    main()

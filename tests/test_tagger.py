@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -151,3 +152,67 @@ def test_model_folder_alone_is_enough(trained, plain, tmp_path):
             f"print([(m.text, m.type, m.start) for m in Tagger.load('model')({TEXT!r})])")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([(m.text, m.type, m.start) for m in plain(TEXT)])
+
+
+def run_tagger(model, given, *words, **environment):
+    return subprocess.run([sys.executable, "-m", "nerlib.tagger", str(model), *words], input=given, capture_output=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, timeout=300)
+
+
+def test_command_line_tags_each_line_in_order_and_names_bad_ones(trained, plain):
+    texts = [TEXT.split("\n")[0], "", "Oslo", *(f"{'Timo went home . ' * n}Lima" for n in range(20))]
+    lines = [text.encode() for text in texts]
+    lines[1:1] = [b"caf\xe9 in Paris"]  # not UTF-8
+    done = run_tagger(trained(pos="none") / "model", b"\n".join(lines))
+    rows = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert [row["line"] for row in rows] == list(range(1, len(lines) + 1))
+    assert "utf-8" in rows.pop(1)["error"] and b"line 2: " in done.stderr
+    assert done.returncode == 1 and done.stderr.decode().splitlines()[-1] == "1 of 24 lines could not be read"
+    assert [[(m["text"], m["type"], m["start"], m["end"]) for m in row["mentions"]] for row in rows] == \
+        [[(m.text, m.type, m.start, m.end) for m in plain(text)] for text in texts]
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ('"Ada slept in Bern."', "Ada slept in Bern."), ('["Ada", "slept"]', ["Ada", "slept"]), ("[]", []),
+    ('{"words": ["Ada", "slept"]}', ["Ada", "slept"]), ('{"words": ["Ada"], "pos": ["NNP"]}', ["Ada"])])
+def test_json_lines_are_texts_or_words(plain, line, words):
+    [row] = plain.stream([line.encode()], as_json=True)
+    assert [(m["text"], m["start"]) for m in row["mentions"]] == [(m.text, m.start) for m in plain(words)]
+
+
+@pytest.mark.parametrize("line", [
+    "", "{", "3", "null", "[1]", '["Ada", ""]', '["Ada", " "]', '{"word": ["Ada"]}', '{"words": "Ada"}',
+    '{"words": ["Ada"], "pos": "NNP"}', '{"words": ["Ada"], "pos": [null]}'])
+def test_json_lines_that_are_neither_are_reported_and_stop_nothing(plain, line):
+    rows = list(plain.stream([b'"Oslo"', line.encode(), b'"Oslo"'], as_json=True))
+    assert ["error" in row for row in rows] == [False, True, False] and rows[2]["mentions"] == rows[0]["mentions"]
+
+
+def test_streams_keep_a_thousand_lines_in_memory(plain, monkeypatch):
+    monkeypatch.setattr(tagger, "AT_ONCE", 7)
+    read = []
+    endless = (read.append(i) or b"Ada slept in Bern ." for i in itertools.count())
+    assert len(list(itertools.islice(plain.stream(endless), 8))) == 8 and len(read) == 14
+
+
+def test_words_with_bad_pos_tags_are_reported_by_line(trained):
+    lines = [b'{"words": ["Ada", "slept"], "pos": ["NNP", "HUH"]}', b'["Ada"]', b'{"words": ["Ada"], "pos": ["NNP"]}']
+    rows = list(Tagger.load(trained(pos="corpus") / "model").stream(lines, as_json=True))
+    assert "HUH" in rows[0]["error"] and "needs words and their POS tags" in rows[1]["error"] and "error" not in rows[2]
+
+
+def test_command_line_refuses_plain_text_at_once_where_the_model_needs_pos_tags(trained):
+    done = run_tagger(trained(pos="corpus") / "model", b"Ada slept.\n")
+    assert done.returncode == 1 and done.stdout == b"" and b"trained with pos = corpus" in done.stderr
+
+
+def test_model_of_the_hub_is_loaded_by_name_and_revision(trained, plain, tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    shutil.copytree(trained(pos="none") / "model", tmp_path / f"models--someone--names/snapshots/{commit}")
+    offline = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"}  # as it is after a download
+    done = run_tagger("someone/names", TEXT.split("\n")[0].encode(), "--revision", commit, **offline)
+    [row] = map(json.loads, done.stdout.decode().splitlines())
+    assert [m["text"] for m in row["mentions"]] == [m.text for m in plain(TEXT.split("\n")[0])]
+    for name, revision in (("someone/names", "f" * 40), ("no//name", commit)):
+        done = run_tagger(name, b"", "--revision", revision, **offline)
+        assert done.returncode == 1 and done.stderr.decode().startswith(f"{name}, revision {revision}: no such model on the")
