@@ -16,6 +16,7 @@ import pandas as pd
 from nerlib import sample
 
 ID, WORD, POS, TAG = "Sentence #", "Word", "POS", "Tag"
+GMB_SHA256 = "83257dd94ed59596809dc9f5b28f1f035c9d925d5a647f266db43a2f098e8f1a"  # of the Kaggle corpus, unzipped
 TAG_FORM = re.compile(r"O|[BI]-\S+")
 
 

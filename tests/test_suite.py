@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from huggingface_hub import ModelCard
 from PIL import Image
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
@@ -233,6 +234,19 @@ def test_every_figure_of_a_run_carries_its_alt_text_in_file_notebook_and_page(fi
     pages = [BeautifulSoup((folder / f"{stem}.html").read_text("utf-8"), "html.parser") for stem in runs.STAGES]
     assert {image["alt"] for page in pages for image in page("img")} == alts and len(alts) >= 10
     assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []
+
+
+@pytest.mark.slow
+def test_model_has_a_card_with_its_scores_that_the_hub_can_read(finished):
+    folder, _ = finished
+    card, micro = ModelCard.load(folder / "model/README.md"), seqeval_of(
+        pd.read_parquet(folder / "predictions.parquet").query("part == 'test'"))["micro avg"]
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results} == {
+        "precision": micro["precision"], "recall": micro["recall"], "f1": micro["f1-score"]}
+    assert card.data.base_model == "sentence-transformers/all-MiniLM-L6-v2" and "news" not in card.text
+    ends = runs.read_json(folder / "metrics.json")["intervals"]["test"]["micro avg"]
+    assert f"| {micro['f1-score']:.3f} | {ends['low']:.3f} to {ends['high']:.3f} | {micro['support']:,} |" in card.text
+    assert "`learning_rate: 0.0005`" in card.text and "upper case alike" in card.text and "reads no plain text" in card.text
 
 
 @pytest.mark.slow

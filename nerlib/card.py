@@ -1,0 +1,37 @@
+"""A saved model's card: what it was trained on, what it scores, what it cannot. Written from the run's own record."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader
+
+from nerlib.corpus import GMB_SHA256
+from nerlib.highlight import code
+from nerlib.runs import read_json, write_atomically
+
+TEMPLATES = Path(__file__).parent / "templates"
+BASE = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+
+
+def write(model: Path, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> Path:
+    """Write README.md into a model's folder, from what run.json and metrics.json hold, in the form of the Hugging Face hub."""
+    part = "test" if "test" in metrics else "validation"
+    corpus, encoder = record["corpus"], record["encoder"]["name"]
+    files = [Path(source).name for source in corpus["source"].split(" + ")]  # where they lay concerns nobody
+    micro, base = metrics[part]["default"]["micro avg"], None if Path(encoder).is_absolute() else BASE.get(encoder, encoder)
+    scores = {"precision": micro["precision"], "recall": micro["recall"], "f1": micro["f1-score"]}
+    data = ModelCardData(
+        model_name=record["run"], library_name="nerlib", pipeline_tag="token-classification", tags=["named-entity-recognition"],
+        base_model=base, metrics=list(scores),
+        eval_results=[EvalResult("token-classification", "corpus", ", ".join(files), name, value, dataset_split=part,
+                                 metric_name=f"micro {name} (seqeval, default mode)")
+                      for name, value in scores.items()])
+    env = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
+    env.globals["code"] = code  # what a corpus calls its types is text, not Markdown
+    text = env.get_template("card.md.j2").render(
+        record=record, metrics=metrics, part=part, files=files, gmb=corpus["sha256"] == GMB_SHA256,
+        uncased=read_json(model / "tokenizer_config.json").get("do_lower_case", False), rows=[*metrics["types"], "micro avg"])
+    write_atomically(model / "README.md", f"---\n{data.to_yaml()}\n---\n\n{text}")
+    return model / "README.md"
