@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+MEMORY = $(shell $(BIN)/python -c 'import os; print(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20)') # MiB
 GIVEN := $(DATA)
 DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
 
@@ -33,7 +34,7 @@ bench: .venv/installed-bench ## speed beside the usual tools', half an hour on a
 
 sweep: .venv/installed-sweep ## many runs and their comparison: SWEEP=params/sweeps/NAME.yaml; killed, it goes on where it was
 	@test -n "$(SWEEP)" || { echo "name a sweep: make sweep SWEEP=params/sweeps/pos-shape.yaml"; exit 1; }
-	PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --rerun-incomplete --nolock --keep-going \
+	PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --resources mem_mb=$(MEMORY) --rerun-incomplete --nolock --keep-going \
 	  --config sweep="$(SWEEP)" $(if $(GIVEN),data="$(abspath $(GIVEN))")
 
 search: .venv/installed-sweep ## a search of hyperparameters: SEARCH=params/searches/NAME.yaml; killed, it goes on where it was
@@ -59,7 +60,7 @@ help: ## this list
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install -q -e ".[test,bench,sweep]"
+	$(BIN)/pip install -q -e ".[test,bench,sweep,slurm]"
 	@touch $@
 
 .venv/installed-sweep: .venv/installed

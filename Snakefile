@@ -1,5 +1,6 @@
 # Many runs of one sweep: snakemake --config sweep=params/sweeps/pos-shape.yaml [data=PATH] --cores 2
-# Killed and started again, it finishes what is missing; on a cluster, add Snakemake's executor plug-in and profile.
+# Killed and started again, it finishes what is missing; on a cluster, with a profile: profiles/slurm/config.yaml.
+# What a run may use is in the configuration, too: threads=1 gpus=0 mem_mb=4000 minutes=120.
 import re
 import shlex
 
@@ -29,6 +30,10 @@ rule run:
     params:
         arguments=lambda wildcards: shlex.join(sweep.arguments(wildcards.run, config.get("data", ""))),
     threads: int(config.get("threads", 1))
+    resources:
+        mem_mb=int(config.get("mem_mb", 4000)),  # the whole Kaggle corpus takes 2,500
+        runtime=int(config.get("minutes", 120)),
+        gpu=int(config.get("gpus", 0)),
     log:
         "reports/{run}/log.txt",
     shell:

@@ -22,7 +22,7 @@ from nerlib import checkpoint, corpus, dataset, decoding, evaluation, features, 
 from nerlib.checkpoint import Checkpoints, Moment
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
-from nerlib.hardware import attention, device, keep_memory, use_bf16
+from nerlib.hardware import attention, device, keep_memory, repeatable, use_bf16
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
 from nerlib.prediction import predict, progress, table
@@ -132,6 +132,7 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
     validation_loss, validation_precision, _recall and _f1 (micro, seqeval default), and seconds.
     """
     keep_memory()
+    repeatable()
     mixed = params.padding == "max_length" or not params.similar_lengths  # sorting would gain nothing at one length
     order = dataset.LengthBatches(data.lengths, params.batch_size, params.seed, mixed)
     steps = len(order) * params.epochs

@@ -59,8 +59,8 @@ def hostile(tiny, tmp_path_factory):
                           env=os.environ | {"JPY_SESSION_NAME": "papermill is not live, wherever it was started"})
     assert done.returncode == 0, done.stderr[-3000:]
     yield runs.ROOT / "reports" / run
-    for name in (run, f"{run}-compared"):
-        shutil.rmtree(runs.ROOT / "reports" / name)
+    for name in (run, f"{run}-compared", f"{run}-lab"):
+        shutil.rmtree(runs.ROOT / "reports" / name, ignore_errors=True)
     report.write_runs(runs.ROOT / "reports")
 
 
@@ -189,12 +189,8 @@ def test_sentence_is_copied_as_plain_text_in_its_own_direction(chromium, pages):
 
 @pytest.fixture(scope="module")
 def lab(hostile, tmp_path_factory):
-    """A JupyterLab with notebook 04, set to the hostile run: its address."""
+    """A JupyterLab with notebooks 03 and 04; opens one, edits its parameters, runs it all, and returns the page."""
     folder = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.read(runs.ROOT / "notebooks/04_error_analysis.ipynb", 4)
-    [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    cell.source = cell.source.replace("'quickstart'", repr(hostile.name))
-    nbformat.write(notebook, folder / "04.ipynb")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -209,7 +205,26 @@ def lab(hostile, tmp_path_factory):
                 break
         assert server.poll() is None, (folder / "log").read_text()
         time.sleep(1)
-    yield f"http://localhost:{port}/lab/tree/04.ipynb?token=t"
+
+    def run_all(page, stem, **values):
+        record = runs.ROOT / "reports" / values["run"] / f"stages/{stem[:2]}.json"
+        before = runs.read_json(record)["started"] if record.exists() else ""
+        notebook = nbformat.read(runs.ROOT / f"notebooks/{stem}.ipynb", 4)
+        [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+        cell.source += "".join(f"\n{name} = {value!r}" for name, value in values.items())
+        nbformat.write(notebook, folder / f"{stem}.ipynb")
+        page.goto(f"http://localhost:{port}/lab/tree/{stem}.ipynb?token=t&reset")
+        expect(page.locator(".jp-Notebook .jp-Cell").first).to_be_visible(timeout=120_000)
+        expect(page.get_by_text("| Idle")).to_be_visible(timeout=120_000)  # before it has a kernel, Run would ask for one
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        for _ in range(240):
+            stage = runs.read_json(record) if record.exists() else {"started": before}
+            if stage["started"] != before and stage["status"] == "complete":
+                return
+            page.wait_for_timeout(500)
+        raise AssertionError(f"{stem} did not end: {stage}")
+    yield run_all
     server.terminate()
     server.wait(30)
 
@@ -219,19 +234,7 @@ def test_error_browser_and_tagger_in_jupyterlab(chromium, lab, hostile):
     hosts, dialogs = set(), []
     page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    page.goto(lab)
-    expect(page.locator(".jp-Notebook .jp-Cell").first).to_be_visible(timeout=120_000)
-    expect(page.get_by_text("| Idle")).to_be_visible(timeout=120_000)  # before it has a kernel, Run would ask for one
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    complete = hostile / "stages/04.json"
-    before = runs.read_json(complete)["started"]
-    for _ in range(240):
-        stage = runs.read_json(complete)
-        if stage["started"] != before and stage["status"] == "complete":
-            break
-        page.wait_for_timeout(500)
-    assert stage["status"] == "complete"
+    lab(page, "04_error_analysis", run=hostile.name)
 
     def control(name):
         return page.get_by_label(name, exact=True)
@@ -281,6 +284,14 @@ def test_error_browser_and_tagger_in_jupyterlab(chromium, lab, hostile):
     assert dialogs == [] and page.locator(".jp-OutputArea img:not([src^='data:'])").count() == 0
     assert hosts <= {"localhost", None}
     page.context.close()
+
+
+def test_training_in_jupyterlab_gives_the_bytes_that_papermill_gives(chromium, lab, hostile):
+    parameters = runs.read_json(hostile / "run.json")["changed"]
+    page = chromium.new_page()
+    lab(page, "03_training", **parameters | {"run": f"{hostile.name}-lab"})
+    assert runs.compare(hostile, hostile.with_name(f"{hostile.name}-lab")) == []
+    page.close()
 
 
 def test_published_json_of_a_hostile_run_is_read_again(hostile, tmp_path):

@@ -168,3 +168,15 @@ def test_a_sweep_killed_in_the_middle_finishes_what_was_missing(sweep_file):
     assert runs.read_json(runs.ROOT / "reports" / sweep.name / "stages/05.json")["status"] == "complete"
     third = snakemake(sweep_file)
     assert "Nothing to be done" in third.communicate(timeout=300)[0]
+
+
+def test_on_a_cluster_each_run_asks_for_its_own_threads_memory_time_and_gpu(sweep_file):
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="the extra slurm is not installed")
+    given = ["threads=8", "gpus=1", "mem_mb=9000", "minutes=45"]
+    done = subprocess.run([sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", "--dry-run", "--config",
+                           f"sweep={sweep_file}", *given], cwd=runs.ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    jobs = re.findall(r"rule run:\n(.*?)resources: ([^\n]*)", done.stdout + done.stderr, re.S)
+    assert len(jobs) == 4
+    for head, asked in jobs:
+        assert "threads: 8" in head and {"mem_mb=9000", "runtime=45", "gpu=1"} <= set(asked.split(", "))
