@@ -116,7 +116,7 @@ def read_csv(text: str, name: str) -> dict[str, np.ndarray]:
     blank[blank] = frame[blank].map(str.strip).eq("").all(axis=1)
     columns = {column: values[~blank] for column, values in columns.items()}
     if lines[-1] > len(lines):  # some fields go on in the next line
-        for column in columns.keys() - {"line"}:
+        for column in (ID, WORD, *columns.keys() & {POS}, TAG):
             for value, line in zip(columns[column], columns["line"], strict=True):
                 if "\n" in value:
                     raise ValueError(f"{name}, line {line}: {column} goes on in the next line: {value[:40]!r}; {QUOTES}")
@@ -132,7 +132,11 @@ def read_csv(text: str, name: str) -> dict[str, np.ndarray]:
 
 def _blank(values: np.ndarray) -> np.ndarray:
     """Which values are empty or hold blanks only, (values,) bool."""
-    return pd.Series(values).isin([value for value in pd.unique(values) if not value.strip()]).to_numpy(copy=True)
+    blank = np.zeros(len(values), bool)
+    for value in pd.unique(values):
+        if not value.strip():
+            blank |= values == value
+    return blank
 
 
 def _rows(text: str, separator: str, name: str) -> np.ndarray:
