@@ -54,7 +54,7 @@ def decode(data: bytes, name: str) -> str:
         allowed = ["UTF-8"] if data.startswith(codecs.BOM_UTF8) or _damaged(data) else ["UTF-8", "Windows-1252"]
     for encoding in allowed:
         try:
-            text = _lines(data.decode(encoding).removeprefix("\ufeff"))
+            text = _lines(data.decode("utf-8-sig" if encoding == "UTF-8" else encoding))
             break
         except UnicodeDecodeError as failed:
             error = failed

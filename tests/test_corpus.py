@@ -203,6 +203,11 @@ def test_odd_words_are_neither_changed_nor_cut(make, what, name, before, separat
     assert content(corpus) == ([ODD_WORDS[what]], ["NN"], ["B-per"], [0, 1])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_only_the_first_byte_order_mark_is_none_of_the_text(make, encoding):
+    assert read(make("\ufeffx\tO\n".encode(encoding), "a.txt")).words.tolist() == ["\ufeffx"]
+
+
 def test_sentences_may_have_5000_words_or_one(make):
     long = "".join(f",w{i},NN,O\n" for i in range(1, 5000))
     corpus = read(make(HEADER + "1,w0,NN,O\n" + long + "2,end,NN,B-per\n"))

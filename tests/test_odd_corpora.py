@@ -103,13 +103,16 @@ def test_tagger_of_such_a_model_reads_such_words(trained):
 
 # What cannot be trained on.
 
-@pytest.mark.parametrize("sentences, message", [
-    ([[("Ann", "NNP", "B-per")]], "mine.conll: 1 sentences cannot be split as asked"),
-    ([[("a", "NN", "O")]] * 50, "mine.conll: the training part has no mention of all"),
-    ([[("Ann", "NNP", "B-per")]] + [[("a", "NN", "O")]] * 50, "part has no mention of all: nothing to score"),
+@pytest.mark.parametrize("count, named, message", [
+    (1, {0}, "1 sentences cannot be split as asked"),
+    (60, set(), "the training part has no mention of all: nothing to score"),
+    (60, {0, 29}, "the training part has no mention of all: nothing to score"),  # of these 60, 29 is for validation, 0 a test
+    (60, {0, 1}, "the validation part has no mention of all: nothing to score"),
+    (60, {1, 29}, "the test part has no mention of all: nothing to score"),
 ])
-def test_too_little_to_train_on_or_to_score_is_refused(tmp_path, sentences, message):
-    with pytest.raises(ValueError, match=message):
+def test_too_little_to_train_on_to_choose_by_or_to_score_is_refused(tmp_path, count, named, message):
+    sentences = [[("Ann", "NNP", "B-per" if i in named else "O")] for i in range(count)]
+    with pytest.raises(ValueError, match=f"mine.conll: {message}"):
         load(Params(data=write(tmp_path, "mine.conll", sentences), entity_types="all"), tmp_path)
 
 
