@@ -1,11 +1,7 @@
 """A tagged corpus as flat arrays: reading and checking it."""
 
-import csv
 import hashlib
-import io
 import re
-import warnings
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nerlib import sample
+from nerlib import reading, sample
+from nerlib.reading import POS, TAG, WORD
 
-ID, WORD, POS, TAG = "Sentence #", "Word", "POS", "Tag"
 GMB_SHA256 = "83257dd94ed59596809dc9f5b28f1f035c9d925d5a647f266db43a2f098e8f1a"  # of the Kaggle corpus, unzipped
-TAG_FORM = re.compile(r"O|[BI]-\S+")
+# Strict scoring takes no notice of a - around a type; pairing calls two kinds of errors by these names.
+TAG_FORM = re.compile(r"O|[BIESLU]-(?!-|MISSED$|SPURIOUS$)\S*[^\s-]")
 
 
 @dataclass(frozen=True)
@@ -93,25 +90,15 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def read(source: str | Path) -> Corpus:
     """Read 'sample', a CSV in the Kaggle GMB layout (plain or zipped) or a CoNLL column file.
 
-    CSV: columns `Sentence #` (on a sentence's first row, or on all), Word, POS (optional), Tag. Columns: word, POS
-    (if there are three or more), …, tag, separated by tabs or blanks; an empty line ends a sentence. Text is UTF-8 or
-    else Windows-1252. IOB1 tags become IOB2. Raises FileNotFoundError, or ValueError with file, line and value.
+    CSV: columns `Sentence #` (on a sentence's first row, or on all), Word, POS (optional), Tag, separated by commas,
+    semicolons or tabs. Columns: word, POS (if there are three or more), …, tag, separated by tabs or blanks; an empty
+    line ends a sentence. Text is UTF-8 or else Windows-1252, or UTF-16 with a byte order mark. IOB1, IOBES and BILOU tags
+    become IOB2. Raises FileNotFoundError, or ValueError with file, line and value.
     """
     name = str(source)
-    if name == "sample":
-        data, member = sample.gmb_csv(), "sample.csv"
-    else:
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"{name}: no such file; the parameter data takes 'sample' or the path of a corpus")
-        data, member = Path(source).read_bytes(), name
-        if zipfile.is_zipfile(source):
-            with zipfile.ZipFile(source) as archive:
-                if len(members := [m for m in archive.namelist() if not m.endswith("/")]) != 1:
-                    raise ValueError(f"{name}: holds {len(members)} files; expected one corpus file: {members[:5]}")
-                data, member = archive.read(members[0]), members[0]
-    encoding = _encoding(data, name)
-    is_csv = member.lower().endswith(".csv") or ID.encode() in data.split(b"\n", 1)[0]
-    columns = _read_csv(data, encoding, name) if is_csv else _read_columns(data.decode(encoding), name)
+    data, member = (sample.gmb_csv(), "sample.csv") if name == "sample" else reading.load(Path(source))
+    text = reading.decode(data, name)
+    columns = reading.read_csv(text, name) if reading.is_csv(text, member) else reading.read_columns(text, name)
     lines, starts = columns["line"], columns["start"]
     if not len(lines):
         raise ValueError(f"{name}: holds no words")
@@ -121,80 +108,12 @@ def read(source: str | Path) -> Corpus:
                 raise ValueError(f"{name}, line {lines[(columns[column] == value).argmax()]}: empty {column}")
             if column == TAG and not TAG_FORM.fullmatch(value):
                 raise ValueError(f"{name}, line {lines[(columns[TAG] == value).argmax()]}: tag {value!r} is not in BIO form "
-                                 "(O, B-type or I-type)")
+                                 "(O, B-type or I-type), IOBES or BILOU; a type has no blank, no - at its ends, and is not "
+                                 "called MISSED or SPURIOUS")
     tags, notes = _to_iob2(columns[TAG], starts, lines, name)
     return Corpus(words=columns[WORD], pos=columns.get(POS), tags=tags,
                   offsets=np.append(np.flatnonzero(starts), len(lines)), source=name,
                   sha256=hashlib.sha256(data).hexdigest(), notes=notes)
-
-
-def _encoding(data: bytes, name: str) -> str:
-    for encoding in ("utf-8-sig", "cp1252"):
-        try:
-            data.decode(encoding)
-            return encoding
-        except UnicodeDecodeError as error:
-            position = error.start
-    line = data[:position].count(b"\n") + 1
-    raise ValueError(f"{name}, line {line}: byte 0x{data[position]:02x} is neither UTF-8 nor Windows-1252; "
-                     "save the file as UTF-8")
-
-
-def _read_csv(data: bytes, encoding: str, name: str) -> dict[str, np.ndarray]:
-    """Word, POS if there is one, Tag, start (of a sentence), line (in the file), each (words,)."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would drop what stands in surplus columns
-            # "None", "NA" and "null" are words here, not missing values; blank lines count, for messages. As objects, equal
-            # words are mostly one string in memory.
-            frame = pd.read_csv(io.BytesIO(data), encoding=encoding, dtype=object, na_filter=False, index_col=False,
-                                skip_blank_lines=False)
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{name}: not a CSV file: it is empty") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        rows = csv.reader(io.StringIO(data.decode(encoding), newline=""))
-        width = len(next(rows))
-        line = next((rows.line_num for row in rows if len(row) > width), None)
-        raise ValueError(f"{name}, line {line}: more columns than the {width} of the first line" if line
-                         else f"{name}: not a CSV file: {error}") from None
-    if missing := [column for column in (ID, WORD, TAG) if column not in frame]:
-        raise ValueError(f"{name}, line 1: no column {', '.join(missing)}; found {', '.join(frame.columns)}; "
-                         f"needed are {ID}, {WORD}, {POS} (optional), {TAG}")
-    columns = {column: frame[column].to_numpy(object) for column in (ID, WORD, POS, TAG) if column in frame}
-    columns["line"] = np.arange(2, len(frame) + 2)
-    blank = (columns[ID] == "") & (columns[WORD] == "") & (columns[TAG] == "")
-    columns = {column: values[~blank] for column, values in columns.items()}
-    ids = columns.pop(ID)
-    if len(ids) and not ids[0].strip():
-        raise ValueError(f"{name}, line {columns['line'][0]}: the first row has no {ID}")
-    filled = ids != ""
-    previous = np.append([""], ids[filled][:-1])
-    starts = np.zeros(len(ids), bool)
-    starts[filled] = ids[filled] != previous  # ids may stand on the first row of a sentence only, or on each
-    return columns | {"start": starts}
-
-
-def _read_columns(text: str, name: str) -> dict[str, np.ndarray]:
-    """As `_read_csv`."""
-    rows: list[tuple] = []
-    start, width = True, 0
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.rstrip("\r\n")
-        if not line.strip() or line.startswith("-DOCSTART-"):
-            start = True
-            continue
-        # A no-break space, at which split() without an argument would cut, is part of a word.
-        cells = line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
-        width = width or len(cells)
-        if len(cells) != width or width < 2:
-            raise ValueError(f"{name}, line {number}: {len(cells)} column(s) where {max(width, 2)} were expected "
-                             f"(word, POS, …, tag): {line[:80]!r}")
-        rows.append((cells[0], cells[1], cells[-1], start, number))
-        start = False
-    table = np.array(rows, object).reshape(-1, 5)
-    columns = {WORD: table[:, 0], POS: table[:, 1], TAG: table[:, 2], "start": table[:, 3].astype(bool),
-               "line": table[:, 4].astype(int)}
-    return columns if width > 2 else {column: values for column, values in columns.items() if column != POS}
 
 
 def _to_iob2(tags: np.ndarray, starts: np.ndarray, lines: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -202,6 +121,8 @@ def _to_iob2(tags: np.ndarray, starts: np.ndarray, lines: np.ndarray, name: str)
     which, distinct = pd.factorize(tags)
     prefix, kind = np.array([t[0] for t in distinct])[which], np.array([t[2:] for t in distinct], object)[which]
     continues = np.append([False], kind[1:] == kind[:-1]) & ~starts & (kind != "")
+    if (marked := ~np.isin(prefix, list("OBI"))).any():
+        return _from_iobes(tags, prefix, kind, continues, marked, lines, name)
     opens = (prefix == "I") & ~continues
     if not opens.any():
         return tags, ()
@@ -210,6 +131,25 @@ def _to_iob2(tags: np.ndarray, starts: np.ndarray, lines: np.ndarray, name: str)
             f"{name}, line {lines[opens.argmax()]}: tag {tags[opens.argmax()]!r} continues nothing, so this is not IOB2; "
             f"nor is it IOB1, since {tags[split.argmax()]!r} in line {lines[split.argmax()]} follows no mention of its type")
     return np.where(opens, "B-" + kind, tags), (f"tags were IOB1: {opens.sum():,} I- became B- (IOB2)",)
+
+
+def _from_iobes(tags: np.ndarray, prefix: np.ndarray, kind: np.ndarray, continues: np.ndarray, marked: np.ndarray,
+                lines: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """IOBES and BILOU also mark a mention's last word, E- or L-, and a mention of one word, S- or U-."""
+    last, single = "ES" if prefix[marked.argmax()] in "ES" else "LU"
+    scheme = {"E": "IOBES", "L": "BILOU"}[last]
+    inside = np.isin(prefix, ["I", last])
+    open_before = np.append([False], np.isin(prefix[:-1], ["B", "I"])) & continues
+    closed_after = np.append(inside[1:] & open_before[1:], [False])
+    wrong = marked & ~np.isin(prefix, [last, single])
+    if not wrong.any():
+        wrong = inside & ~open_before | np.isin(prefix, ["B", "I"]) & ~closed_after
+    if wrong.any():
+        raise ValueError(f"{name}, line {lines[wrong.argmax()]}: tag {tags[wrong.argmax()]!r} cannot stand there in {scheme}, "
+                         f"the scheme of line {lines[marked.argmax()]}: tag {tags[marked.argmax()]!r}")
+    counts = [f"{(prefix == old).sum():,} {old}- became {new}-" for old, new in ((last, "I"), (single, "B"))]
+    return (np.where(prefix == last, "I-" + kind, np.where(prefix == single, "B-" + kind, tags)),
+            (f"tags were {scheme}: {', '.join(counts)} (IOB2)",))
 
 
 def join(corpora: Sequence[Corpus]) -> Corpus:

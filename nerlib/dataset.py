@@ -64,7 +64,10 @@ class NERDatasetWithPOS(Dataset):
         self.pieces, self.starts = encode(self.words, tokenizer)
         self.special = (tokenizer.cls_token_id, tokenizer.sep_token_id)
         self.pad_id, self.max_length = tokenizer.pad_token_id, max_length
-        self.windows = windows(self.starts, self.offsets, max_length - 2, self.words)
+        try:
+            self.windows = windows(self.starts, self.offsets, max_length - 2, self.words)
+        except ValueError as error:
+            raise ValueError(f"{corpus.source}: {error}") from None
         self.lengths = self.starts[self.windows[:, 1]] - self.starts[self.windows[:, 0]] + 2
 
     def __len__(self) -> int:
@@ -197,7 +200,8 @@ def windows(starts: np.ndarray, offsets: np.ndarray, size: int, words: np.ndarra
     """
     if len(starts) > 1 and (longest := np.diff(starts)).max() > size:
         word = words[longest.argmax()]
-        raise ValueError(f"the word {word[:40]!r} has {longest.max()} pieces: max_length must be at least {longest.max() + 2}")
+        raise ValueError(f"the word {word[:40]!r} has {longest.max()} pieces: max_length must be at least {longest.max() + 2}, "
+                         "or the word shorter")
     result = np.column_stack([offsets[:-1], offsets[1:], offsets[:-1], offsets[1:]])
     long = starts[offsets[1:]] - starts[offsets[:-1]] > size
     cut = [window for begin, end, *_ in result[long] for window in _cut(starts, begin, end, size)]

@@ -95,8 +95,8 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
         raise ValueError(f"{corpus.source}: {len(pool)} sentences cannot be split as asked: training / validation / test "
                          f"would have {sizes}")
 
-    for part, sentences in (("training", new_training), ("test", test)):
-        if not (corpus.tags[corpus.rows(sentences)] != "O").any():
+    for part, sentences in (("training", new_training), ("validation", new_validation), ("test", test)):
+        if len(sentences) and not (corpus.tags[corpus.rows(sentences)] != "O").any():
             raise ValueError(f"{corpus.source}: the {part} part has no mention of {params.entity_types}: nothing to score")
 
     def fingerprint(*parts: np.ndarray) -> str:

@@ -18,7 +18,7 @@ import torch
 import transformers
 from transformers import get_linear_schedule_with_warmup
 
-from nerlib import checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction, runs
+from nerlib import checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction, reading, runs
 from nerlib.checkpoint import Checkpoints, Moment
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
@@ -207,7 +207,7 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
 
 def training_key(params: Params, split: Split) -> str:
     """sha256 over all that a training's result depends on: parameters, data, encoder and the sources of this package."""
-    modules = (checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction,
+    modules = (checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction, reading,
                sys.modules[__name__])
     sources = [Path(module.__file__).read_text("utf-8") for module in modules]
     settings = params.model_dump(exclude=NOT_TRAINING)

@@ -1,10 +1,13 @@
 """Reading corpora: the Kaggle GMB file against the csv module and its published facts, and small files against hand counts."""
 
+import codecs
 import csv
 import hashlib
 import io
 import random
 import re
+import struct
+import tracemalloc
 import zipfile
 from collections import Counter, defaultdict
 
@@ -18,6 +21,9 @@ SMALL = HEADER + ("Sentence: 1,Ann,NNP,B-per\n,Lee,NNP,I-per\n,left,VBD,O\n"
                   "Sentence: 2,Rain,NN,O\n"
                   "Sentence: 3,In,IN,O\n,Oslo,NNP,B-geo\n")
 WORDS = [["Ann", "Lee", "left"], ["Rain"], ["In", "Oslo"]]
+NOTED = "Sentence #,Word,POS,Tag,Note\n" + (  # SMALL with a column whose fields hold line breaks
+    'Sentence: 1,Ann,NNP,B-per,"first\nsecond\n\n"\n,Lee,NNP,I-per,\n,left,VBD,O,"a ""mark"""\n'
+    'Sentence: 2,Rain,NN,O,"on\ntwo lines"\n\nSentence: 3,In,IN,O,see\n,Oslo,NNP,B-geo,\n')
 
 
 @pytest.fixture
@@ -145,12 +151,81 @@ def test_other_columns_and_another_order_do_not_matter(make):
     assert content(corpus) == (["Oslo", "is"], ["NNP", "VBZ"], ["B-geo", "O"], [0, 2])
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+TABS = SMALL.replace(",", "\t")
+QUOTED = "\n".join(",".join(f'"{cell}"' for cell in line.split(",")) for line in SMALL.splitlines())
+SPACED = "Ann NNP B-per\nLee NNP I-per\nleft VBD O\n\nRain NN O\n\nIn IN O\nOslo NNP B-geo"
+SAME = {  # what holds the same as SMALL
+    "separated by semicolons": (SMALL.replace(",", ";"), "a.csv"),
+    "separated by tabs": (TABS, "a.csv"),
+    "separated by tabs, called txt": (TABS, "a.txt"),
+    "Excel's Unicode text": (TABS.replace("\n", "\r\n").encode("utf-16"), "a.txt"),
+    "UTF-16 of the other byte order": (codecs.BOM_UTF16_BE + SMALL.encode("utf-16-be"), "a.csv"),
+    "ends of lines of an old Mac": (SMALL.replace("\n", "\r"), "a.csv"),
+    "ends of lines made Windows's twice": (SMALL.replace("\n", "\r\r\n"), "a.csv"),
+    "no end of the last line": (SMALL.rstrip(), "a.csv"),
+    "all fields quoted": (QUOTED, "a.csv"),
+    "a byte order mark before a quotation mark": (QUOTED.encode("utf-8-sig"), "a.csv"),
+    "blanks for an empty id": (SMALL.replace("\n,", "\n  ,"), "a.csv"),
+    "rows of separators": (SMALL.replace("Sentence: 3", ",,,\nSentence: 3") + ",,,\n , ,,\n", "a.csv"),
+    "lines of blanks": (SMALL.replace("Sentence: 3", "   \nSentence: 3") + "  \n", "a.csv"),
+    "an empty last column": (SMALL.replace("\n", ",\n"), "a.csv"),
+    "two columns that nobody needs": (SMALL.replace("\n", ",x,x\n").replace("Tag,x,x", "Tag,Note,Note"), "a.csv"),
+    "fields with line breaks": (NOTED, "a.csv"),
+    "ids out of order": (SMALL.replace("Sentence: 1", "Sentence: 9"), "a.csv"),
+    "columns, ends of lines of an old Mac": (SPACED.replace("\n", "\r"), "a.txt"),
+    "columns, ends of lines made Windows's twice": (SPACED.replace("\n", "\r\r\n"), "a.txt"),
+    "columns in UTF-16": (SPACED.encode("utf-16"), "a.txt"),
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_odd_files_with_the_same_content_are_read_alike(make, what):
+    corpus = read(make(*SAME[what]))
+    assert content(corpus) == ([word for words in WORDS for word in words], ["NNP", "NNP", "VBD", "NN", "IN", "NNP"],
+                               ["B-per", "I-per", "O", "O", "O", "B-geo"], [0, 3, 4, 6])
+    assert corpus.notes == ()
+
+
+ODD_WORDS = {
+    "emoji": "\U0001f468\u200d\U0001f469\u200d\U0001f467", "combining mark": "Zoe\u0308", "the same composed": "Zo\xeb",
+    "right to left": "\u0645\u062f\u064a\u0646\u0629", "direction mark": "\u202eabc\u202c", "zero width": "\u200b",
+    "control character": "\x07", "other line ends": "a\x85b\u2028c\x0bd\x1ce", "soft hyphen": "a\xadb", "hash": "#",
+    "a formula": "=1+1", "backslash": "\\n", "10,000 characters": "Donaudampfschiff" * 625, "the mark of documents": "-X-",
+    "beyond the basic plane": "\U00020000"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("name, before, separator", [("a.csv", HEADER, ","), ("a.txt", "", "\t")])
+@pytest.mark.parametrize("what", ODD_WORDS)
+def test_odd_words_are_neither_changed_nor_cut(make, what, name, before, separator, encoding):
+    line = separator.join([ODD_WORDS[what], "NN", "B-per"])
+    corpus = read(make((before + ("1," if before else "") + line).encode(encoding), name))
+    assert content(corpus) == ([ODD_WORDS[what]], ["NN"], ["B-per"], [0, 1])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_only_the_first_byte_order_mark_is_none_of_the_text(make, encoding):
+    assert read(make("\ufeffx\tO\n".encode(encoding), "a.txt")).words.tolist() == ["\ufeffx"]
+
+
+def test_sentences_may_have_5000_words_or_one(make):
+    long = "".join(f",w{i},NN,O\n" for i in range(1, 5000))
+    corpus = read(make(HEADER + "1,w0,NN,O\n" + long + "2,end,NN,B-per\n"))
+    assert corpus.lengths.tolist() == [5000, 1] and corpus.sentence(0) == [f"w{i}" for i in range(5000)]
+
+
+@pytest.mark.parametrize("kind", ["\u57ce\u5e02", "Zo\xeb", "x" * 300, "a-b", "B-x", "O", "_", "<b>&", "1", "\U0001f600", "I"])
+def test_odd_names_of_types_are_kept(make, kind):
+    corpus = read(make(f"a\tB-{kind}\nb\tI-{kind}\nc\tO\n", "a.txt"))
+    assert corpus.tags.tolist() == [f"B-{kind}", f"I-{kind}", "O"] and corpus.types == [kind]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("name, text", [
     ("a.csv", HEADER + "Sentence: 1,Zoë,NNP,B-per\n,‘s,POS,O\n,…,:,O\n"),
     ("a.conll", "Zoë NNP B-per\n‘s POS O\n… : O\n"),
 ])
-def test_utf8_with_or_without_bom_and_windows_1252_are_read(make, encoding, name, text):
+def test_utf8_with_or_without_bom_utf16_and_windows_1252_are_read(make, encoding, name, text):
     corpus = read(make(text.encode(encoding), name))
     assert content(corpus) == (["Zoë", "‘s", "…"], ["NNP", "POS", ":"], ["B-per", "O", "O"], [0, 3])
 
@@ -173,6 +248,53 @@ def test_a_zip_without_exactly_one_file_is_refused(tmp_path, names):
             archive.writestr(name, SMALL)
     with pytest.raises(ValueError, match=f"corpus.zip: holds {len(names)} files"):
         read(tmp_path / "corpus.zip")
+
+
+def zipped(tmp_path, text=SMALL, method=zipfile.ZIP_DEFLATED):
+    """A zip of one corpus: its path, and its bytes to be changed."""
+    with zipfile.ZipFile(tmp_path / "corpus.zip", "w", method) as archive:
+        archive.writestr("corpus.csv", text)
+    return tmp_path / "corpus.zip", bytearray((tmp_path / "corpus.zip").read_bytes())
+
+
+def patched(data, local, central, form, value):
+    """The zip with a field of its member overwritten in both headers, `local` and `central` bytes after their beginnings."""
+    for at in local, data.index(b"PK\x01\x02") + central:
+        struct.pack_into(form, data, at, value)
+    return data
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda data: data[:len(data) // 2], "a zip that lacks its end"),
+    (lambda data: patched(data, 6, 8, "<H", 1), "cannot be unzipped: .*encrypted"),
+    (lambda data: patched(data, 8, 10, "<H", 99), "cannot be unzipped: .*compression method"),
+    (lambda data: patched(data, 14, 16, "<I", 1), "cannot be unzipped: Bad CRC-32"),
+    (lambda data: data[:60] + b"?" * 20 + data[80:], "cannot be unzipped"),
+    (lambda data: patched(data, 22, 24, "<I", 2**30 + 1), "'corpus.csv' would have 1,073,741,825 bytes unzipped; a corpus"),
+])
+def test_a_zip_that_is_damaged_encrypted_or_absurdly_large_is_refused(tmp_path, damage, message):
+    path, data = zipped(tmp_path)
+    path.write_bytes(damage(data))
+    with pytest.raises(ValueError, match=f"corpus.zip: {message}"):
+        read(path)
+
+
+def test_no_more_is_unzipped_than_the_zip_says_that_there_is(tmp_path):
+    path, data = zipped(tmp_path, bytes(50_000_000))
+    path.write_bytes(patched(data, 22, 24, "<I", 1000))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="corpus.zip: cannot be unzipped"):
+        read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+def test_what_a_mac_adds_to_a_zip_is_no_corpus(tmp_path):
+    path, _ = zipped(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/._corpus.csv", b"\0\5\x16\7")
+    assert sentences(read(path)) == WORDS
 
 
 # CoNLL columns.
@@ -239,6 +361,39 @@ def test_random_mentions_read_from_iob1_and_from_iob2_are_the_same(make, seed):
     assert from_iob2.tags.tolist() == expected and from_iob2.notes == ()
 
 
+IOBES = [["B-per", "I-per", "E-per", "O", "S-geo", "S-geo", "B-org", "E-org"], ["S-per"], ["B-a", "E-a", "B-a", "E-a"]]
+
+
+@pytest.mark.parametrize("scheme, last, single", [("IOBES", "E", "S"), ("BILOU", "L", "U")])
+def test_iobes_and_bilou_become_iob2_by_hand(make, scheme, last, single):
+    corpus = read(make(columns(IOBES).replace("E-", f"{last}-").replace("S-", f"{single}-"), "a.txt"))
+    assert corpus.tags.tolist() == ["B-per", "I-per", "I-per", "O", "B-geo", "B-geo", "B-org", "I-org", "B-per",
+                                    "B-a", "I-a", "B-a", "I-a"]
+    assert corpus.notes == (f"tags were {scheme}: 4 {last}- became I-, 3 {single}- became B- (IOB2)",)
+    assert corpus.types == ["a", "geo", "org", "per"]
+
+
+@pytest.mark.parametrize("scheme, tags, bad", [
+    ("IOBES", [["O", "E-per"]], (2, "E-per")),
+    ("IOBES", [["B-per", "O", "S-geo"]], (1, "B-per")),
+    ("IOBES", [["S-geo", "B-per"], ["E-per"]], (2, "B-per")),
+    ("IOBES", [["S-geo"], ["E-geo"]], (3, "E-geo")),
+    ("IOBES", [["B-per", "I-per", "S-per"]], (2, "I-per")),
+    ("IOBES", [["B-per", "E-geo"]], (1, "B-per")),
+    ("IOBES", [["S-per", "I-per", "E-per"]], (2, "I-per")),
+    ("IOBES", [["B-per", "E-per", "E-per"]], (3, "E-per")),
+    ("IOBES", [["I-per", "E-per"]], (1, "I-per")),
+    ("IOBES", [["B-per", "E-per", "B-per", "L-per"]], (4, "L-per")),
+    ("BILOU", [["U-per", "O", "S-per"]], (3, "S-per")),
+    ("BILOU", [["L-per"]], (1, "L-per")),
+    ("BILOU", [["B-per", "I-per", "O", "U-per"]], (2, "I-per")),
+])
+def test_broken_or_mixed_iobes_and_bilou_are_refused_with_the_line(make, scheme, tags, bad):
+    with pytest.raises(ValueError) as error:
+        read(make(columns(tags), "a.txt"))
+    assert f"a.txt, line {bad[0]}: tag '{bad[1]}' cannot stand there in {scheme}" in str(error.value)
+
+
 def test_iob1_in_a_csv_becomes_iob2_too(make):
     corpus = read(make(SMALL.replace("B-", "I-")))
     assert corpus.tags.tolist() == ["B-per", "I-per", "O", "O", "O", "B-geo"]
@@ -263,7 +418,15 @@ BAD_CSV = [
     ("Word,POS,Tag\na,NN,O\n", "line 1: no column Sentence #; found Word, POS, Tag"),
     ("Sentence #,Word,POS\n1,a,NN\n", "line 1: no column Tag"),
     ("Sentence #,POS,Tag\n1,NN,O\n", "line 1: no column Word"),
-    ("Sentence #\tWord\tPOS\tTag\n1\ta\tNN\tO\n", "line 1: no column"),
+    ("Sentence #|Word|POS|Tag\n1|a|NN|O\n", "line 1: no column Sentence #, Word, Tag; found Sentence #|Word|POS|Tag"),
+    ("sentence #,word,pos,tag\n1,a,NN,O\n", "line 1: no column Sentence #, Word, Tag; found sentence #, word, pos, tag"),
+    ("Sentence #,Word,POS,Word,Tag\n1,a,NN,b,O\n", "line 1: 2 columns are called Word"),
+    ("Sentence #,Word,POS,Tag,Tag,Tag\n1,a,NN,O,O,O\n", "line 1: 3 columns are called Tag"),
+    (" \n\n", "not a CSV file"),
+    (HEADER + "1;a;NN;O\n", "line 2: empty Word"),
+    (HEADER + " ,a,NN,O\nSentence: 1,b,NN,O\n", "line 2: the first row has no Sentence #"),
+    (SMALL + ",,NN,\n", "line 8: empty Word"),
+    (SMALL.replace("Sentence #,", "Note,Sentence #,") + "no words,,,,\n", "line 8: empty Word"),
     (HEADER + ",a,NN,O\nSentence: 1,b,NN,O\n", "line 2: the first row has no Sentence #"),
     (SMALL.replace("Rain", ""), "line 5: empty Word"),
     (SMALL.replace("Rain", " "), "line 5: empty Word"),
@@ -281,6 +444,27 @@ BAD_CSV = [
     (SMALL.replace("B-per", "B-per,O"), "line 2"),
     (HEADER + "Sentence: 1,a,NN,O,O\n,b,NN,O,O\n", "line 2"),  # pandas would take the first column for an index
     (HEADER + "Sentence: 1,a,NN,O\n\n\n,b,NN,geo\n", "line 5: tag 'geo'"),  # blank lines count
+    *((SMALL.replace("B-geo", tag), f"line 7: tag {tag!r}") for tag in (
+        "o", "b-per", "B", "I", "B_geo", "M-geo", "B-a b", "B-a\xa0b", "B--geo", "B-geo-", " B-geo", "B-MISSED", "B-SPURIOUS")),
+    (SMALL.replace("Rain", "Ra\0in"), "line 5: a NUL byte"),
+    (SMALL.encode("utf-16-le"), "line 1: a NUL byte; this is no text, or UTF-16 without a byte order mark"),
+    (SMALL.encode("utf-32"), "line 1: a NUL byte"),
+    (SMALL.encode("utf-16")[:-1], "line 7: byte 0x0a is not UTF-16"),
+    (SMALL.replace("Ann", "Zoë").encode().replace(b"Rain", b"R\xe9in"), "line 5: byte 0xe9 is not UTF-8;"),  # not ZoÃ«
+    (SMALL.encode("utf-8-sig").replace(b"Rain", b"R\xe9in"), "line 5: byte 0xe9 is not UTF-8;"),
+    (SMALL.replace("\n", "\r").encode().replace(b"Rain", b"R\x81in"), "line 5: byte 0x81"),
+    (SMALL.replace("\n", "\r").replace("B-geo", "geo"), "line 7: tag 'geo'"),
+    (SMALL.replace("Rain", '"Rain'), "line 5: unbalanced quotation marks: 'Sentence: 2,\"Rain,NN,O'"),  # nothing closes it
+    (SMALL.replace("Rain", '"') + "Sentence: 4,a,NN,O\n" * 9999, "line 5: unbalanced quotation marks"),
+    (SMALL.replace("Ann", '"Ann" B'), "line 2: unbalanced quotation marks"),  # pandas would drop them
+    (SMALL.replace("Ann", '"').replace("In", '"'), "line 2: Word goes on in the next line: ',NNP,B-per"),
+    (SMALL.replace("NNP", '"NNP').replace("VBD", 'VBD"'), "line 2: unbalanced quotation marks"),
+    (SMALL.replace("Sentence: 2", '"Sentence:\n2"'), "line 5: Sentence # goes on in the next line"),
+    (NOTED.replace("B-geo", "geo"), "line 12: tag 'geo'"),
+    (NOTED.replace("I-per", "I-geo"), "line 6: tag 'I-geo'"),
+    (NOTED.replace("\n", "\r\n").replace("B-geo", "geo"), "line 12: tag 'geo'"),
+    (NOTED.replace("B-geo", "B-geo,O,O"), "line 12: more columns than the 5 of the first line"),
+    (NOTED.replace("IN,O", '"IN,O'), "line 11: unbalanced quotation marks: 'Sentence: 3,In,\"IN,O,see'"),
 ]
 
 
@@ -303,6 +487,15 @@ BAD_COLUMNS = [
     ("Ann\tO\n\nleft\t\n", "line 3: empty Tag"),
     ("-DOCSTART- O\n\nAnn PER\n", "line 3: tag 'PER'"),
     (b"Ann O\n\x81 O\n", "line 2: byte 0x81"),
+    ("Ann O\rleft\r", "line 2: 1 column(s)"),
+    ("Ann O\nle\0ft O\n", "line 2: a NUL byte"),
+    ("Ann,NNP,B-per\n", "line 1: 1 column(s) where 2"),
+    ("word pos tag\nAnn NNP O\n", "line 1: tag 'tag'"),
+    ("Ann\tO\n\xa0\tO\n", "line 2: empty Word"),
+    ("Ann o\n", "line 1: tag 'o'"),
+    ("Ann B-per\nin o\n", "line 2: tag 'o'"),
+    ("B-per NNP Ann\n", "line 1: tag 'Ann'"),
+    ("Zoë O\n".encode("utf-16")[:-1], "line 1: byte 0x0a is not UTF-16"),
 ]
 
 

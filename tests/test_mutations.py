@@ -46,7 +46,7 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "corpus.py", 'np.where(opens, "B-" + kind, tags)', 'np.where(opens, tags, tags)',
         "test_corpus.py::test_iob1_becomes_iob2_by_hand"),
     "the word None read as missing": (
-        "corpus.py", "na_filter=False", "na_filter=True",
+        "reading.py", "na_filter=False", "na_filter=True",
         "test_corpus.py::test_words_that_look_like_missing_values_or_numbers_stay_words"),
     "another split": (
         "split.py", "train_test_split(rest, test_size=params.test_size, random_state=seed)",

@@ -561,7 +561,7 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
     assert training.training_key(base, split) != key
 
 
-@pytest.mark.parametrize("module", ["corpus", "dataset", "hardware", "model", "evaluation", "training"])
+@pytest.mark.parametrize("module", ["reading", "corpus", "dataset", "hardware", "model", "evaluation", "training"])
 def test_key_depends_on_the_sources_that_decide_the_result(tiny, tmp_path, monkeypatch, module):
     _, split = load(Params(max_sentences=120), runs.ROOT)
     key = training.training_key(Params(encoder=str(tiny)), split)

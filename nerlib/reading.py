@@ -1,0 +1,177 @@
+"""Corpus files as columns of text: unzipping, encodings, CSV in the Kaggle layout, CoNLL columns."""
+
+import codecs
+import csv
+import io
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ID, WORD, POS, TAG = "Sentence #", "Word", "POS", "Tag"
+LARGEST = 2**30  # bytes of an unzipped corpus, seventy times the Kaggle one
+QUOTES = 'a quotation mark opens a field that another closes; the mark itself is written """"'
+csv.field_size_limit(LARGEST)  # by default 128 KiB, which an open quotation mark exceeds before it is known as such
+
+
+def load(path: Path) -> tuple[bytes, str]:
+    """The corpus file's bytes, unzipped, and its name. Raises FileNotFoundError, or ValueError for a zip that does not hold
+    one readable file of at most LARGEST bytes."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; the parameter data takes 'sample' or the path of a corpus")
+    if not zipfile.is_zipfile(path):
+        data = path.read_bytes()
+        if data.startswith(b"PK\x03\x04"):
+            raise ValueError(f"{path}: a zip that lacks its end; copy or download it again")
+        return data, path.name
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
+            if len(members) != 1:
+                raise ValueError(f"{path}: holds {len(members)} files; expected one corpus file: "
+                                 f"{[member.filename for member in members[:5]]}")
+            member = members[0]
+            if member.file_size > LARGEST:
+                raise ValueError(f"{path}: {member.filename!r} would have {member.file_size:,} bytes unzipped; "
+                                 f"a corpus has at most {LARGEST:,}")
+            with archive.open(member) as file:  # read() alone would unzip more than the archive says that there is
+                return file.read(member.file_size), member.filename
+    except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: cannot be unzipped: {error}") from None
+
+
+def decode(data: bytes, name: str) -> str:
+    """The text, with "\\n" at the end of each line: what a byte order mark says, else UTF-8 or else Windows-1252.
+
+    Raises ValueError for bytes of no such encoding, for a mixture of both, and for NUL bytes.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        allowed = ["UTF-16"]
+    else:
+        allowed = ["UTF-8"] if data.startswith(codecs.BOM_UTF8) or _damaged(data) else ["UTF-8", "Windows-1252"]
+    for encoding in allowed:
+        try:
+            text = _lines(data.decode("utf-8-sig" if encoding == "UTF-8" else encoding))
+            break
+        except UnicodeDecodeError as failed:
+            error = failed
+    else:
+        line = _lines(data[:error.start].decode(error.encoding, "replace")).count("\n") + 1
+        raise ValueError(f"{name}, line {line}: byte 0x{data[error.start]:02x} is not {' nor '.join(allowed)}; "
+                         "save the file as UTF-8")
+    if (nul := text.find("\0")) >= 0:
+        line = text.count("\n", 0, nul) + 1
+        raise ValueError(f"{name}, line {line}: a NUL byte; this is no text, or UTF-16 without a byte order mark: save it as "
+                         "UTF-8")
+    return text
+
+
+def _damaged(data: bytes) -> bool:
+    """Whether it is UTF-8 but for a few bytes: in Windows-1252, which nearly all bytes can be, hardly any make up UTF-8."""
+    text = data.decode("utf-8", "replace")
+    return len(text) - len(text.encode("ascii", "ignore")) >= 2 * text.count("\ufffd") > 0
+
+
+def _lines(text: str) -> str:
+    """The text with "\\n" for every kind of line end."""
+    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def is_csv(text: str, name: str) -> bool:
+    """Whether a file is in the Kaggle layout, as its name or its first line says."""
+    return name.lower().endswith(".csv") or ID in text.split("\n", 1)[0]
+
+
+def read_csv(text: str, name: str) -> dict[str, np.ndarray]:
+    """Word, POS if there is one, Tag, start (of a sentence), line (in the file), each (words,)."""
+    if not text.strip():
+        raise ValueError(f"{name}: not a CSV file: it is empty")
+    first = text.split("\n", 1)[0]
+    separator = max(",;\t", key=lambda mark: len({ID, WORD, POS, TAG} & set(next(csv.reader([first], delimiter=mark), []))))
+    header = next(csv.reader([first], delimiter=separator), [])
+    if missing := [column for column in (ID, WORD, TAG) if column not in header]:
+        raise ValueError(f"{name}, line 1: no column {', '.join(missing)}; found {', '.join(header)}; needed are {ID}, {WORD}, "
+                         f"{POS} (optional), {TAG}, separated by commas, semicolons or tabs")
+    if twice := [column for column in (ID, WORD, POS, TAG) if header.count(column) > 1]:
+        raise ValueError(f"{name}, line 1: {header.count(twice[0])} columns are called {twice[0]}; rename all but one")
+    lines = _rows(text, separator, name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would drop what stands in surplus columns
+            # "None", "NA" and "null" are words here, not missing values; blank lines count, for messages. As objects, equal
+            # words are mostly one string in memory.
+            frame = pd.read_csv(io.StringIO(text), sep=separator, dtype=object, na_filter=False, index_col=False,
+                                skip_blank_lines=False)
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        rows = csv.reader(io.StringIO(text), delimiter=separator)
+        row = next((row for row, cells in enumerate(rows) if len(cells) > len(header)), None)
+        raise ValueError(f"{name}: not a CSV file: {error}" if row is None else
+                         f"{name}, line {lines[row]}: more columns than the {len(header)} of the first line") from None
+    columns = {column: frame[column].to_numpy(object) for column in (ID, WORD, POS, TAG) if column in frame}
+    columns["line"] = lines[1:len(frame) + 1]
+    blank = _blank(columns[WORD])
+    blank[blank] = frame[blank].map(str.strip).eq("").all(axis=1)
+    columns = {column: values[~blank] for column, values in columns.items()}
+    if lines[-1] > len(lines):  # some fields go on in the next line
+        for column in (ID, WORD, *columns.keys() & {POS}, TAG):
+            for value, line in zip(columns[column], columns["line"], strict=True):
+                if "\n" in value:
+                    raise ValueError(f"{name}, line {line}: {column} goes on in the next line: {value[:40]!r}; {QUOTES}")
+    ids = columns.pop(ID)
+    filled = ~_blank(ids)
+    if len(ids) and not filled[0]:
+        raise ValueError(f"{name}, line {columns['line'][0]}: the first row has no {ID}")
+    previous = np.append([""], ids[filled][:-1])
+    starts = np.zeros(len(ids), bool)
+    starts[filled] = ids[filled] != previous  # ids may stand on the first row of a sentence only, or on each
+    return columns | {"start": starts}
+
+
+def _blank(values: np.ndarray) -> np.ndarray:
+    """Which values are empty or hold blanks only, (values,) bool."""
+    blank = np.zeros(len(values), bool)
+    for value in pd.unique(values):
+        if not value.strip():
+            blank |= values == value
+    return blank
+
+
+def _rows(text: str, separator: str, name: str) -> np.ndarray:
+    """The line on which each row of a CSV begins. Raises ValueError for quotation marks that pandas would drop."""
+    lines = text.split("\n")
+    quoted = [i for i, line in enumerate(lines) if '"' in line]
+    spanning = any(lines[i].count('"') % 2 for i in quoted)  # perhaps a field goes on in the next line: all have to be read
+    read = np.arange(len(lines)) if spanning else np.array(quoted, int)
+    rows, begins = csv.reader((lines[i] for i in read), delimiter=separator, strict=True), [0]
+    try:
+        for _ in rows:
+            begins.append(rows.line_num)
+    except csv.Error:
+        line = read[begins[-1]]
+        raise ValueError(f"{name}, line {line + 1}: unbalanced quotation marks: {lines[line][:80]!r}; {QUOTES}") from None
+    return np.array(begins[:-1]) + 1 if spanning else np.arange(len(lines)) + 1
+
+
+def read_columns(text: str, name: str) -> dict[str, np.ndarray]:
+    """As `read_csv`."""
+    rows: list[tuple] = []
+    start, width = True, 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.startswith("-DOCSTART-"):
+            start = True
+            continue
+        # A no-break space, at which split() without an argument would cut, is part of a word.
+        cells = line.split("\t") if "\t" in line else [cell for cell in line.split(" ") if cell]
+        width = width or len(cells)
+        if len(cells) != width or width < 2:
+            raise ValueError(f"{name}, line {number}: {len(cells)} column(s) where {max(width, 2)} were expected "
+                             f"(word, POS, …, tag): {line[:80]!r}")
+        rows.append((cells[0], cells[1], cells[-1], start, number))
+        start = False
+    table = np.array(rows, object).reshape(-1, 5)
+    columns = {WORD: table[:, 0], POS: table[:, 1], TAG: table[:, 2], "start": table[:, 3].astype(bool),
+               "line": table[:, 4].astype(int)}
+    return columns if width > 2 else {column: values for column, values in columns.items() if column != POS}
