@@ -59,6 +59,7 @@ def decode(data: bytes, name: str) -> str:
         except UnicodeDecodeError as failed:
             error = failed
     else:
+        data = error.object  # without the byte order mark, if there was one
         line = _lines(data[:error.start].decode(error.encoding, "replace")).count("\n") + 1
         raise ValueError(f"{name}, line {line}: byte 0x{data[error.start]:02x} is not {' nor '.join(allowed)}; "
                          "save the file as UTF-8")
