@@ -25,7 +25,7 @@ from PIL import Image
 
 from nerlib import annotation, evaluation, highlight
 from nerlib.params import Params
-from nerlib.runs import ROOT, STAGES, write_atomically
+from nerlib.runs import ROOT, STAGES, place, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = {"03_confusion_mentions": "Confusion of mentions", "03_learning_curves": "Learning curves"}
@@ -207,7 +207,10 @@ def _refine(html: str) -> tuple[str, list[tuple[str, str, str]], str]:
 
 
 def main() -> None:
-    folders = [ROOT / "reports" / name for name in sys.argv[1:]]
+    try:
+        folders = [place(name) for name in sys.argv[1:]]
+    except ValueError as error:
+        sys.exit(str(error))
     if missing := [folder.name for folder in folders if not (folder / "stages").is_dir()]:
         sys.exit(f"reports/{missing[0]}: no run of this name")
     print(*map(write_pages, folders), write_runs(ROOT / "reports"), sep="\n")

@@ -18,7 +18,7 @@ import torch
 import transformers
 from transformers import get_linear_schedule_with_warmup
 
-from nerlib import checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction, runs
+from nerlib import checkpoint, corpus, dataset, decoding, encoder, evaluation, features, hardware, model, prediction, runs
 from nerlib.checkpoint import Checkpoints, Moment
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
@@ -68,8 +68,6 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
     others, they and all that was derived from them are removed first. `watch` is told each epoch and its validation F1,
     and may end the training by raising.
     """
-    if not len(split.validation) and not params.score_test:
-        raise ValueError("validation_size = 0 and score_test = false leave nothing to score: change one of them")
     key = training_key(params, split)
     if (finished := _load(folder, key)) is not None:
         return finished
@@ -201,7 +199,7 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
         "split": {"kind": split.kind, "fingerprint": split.fingerprint, "validation_fingerprint": split.validation_fingerprint,
                   "training_fingerprint": split.training_fingerprint,
                   "notes": split.notes, **{part: len(index) for part, index in split.parts().items()}},
-        "encoder": {"name": params.encoder, "sha256": model.encoder_path(params)[1]}, "training": record}
+        "encoder": encoder.origin(params), "training": record}
 
 
 def training_key(params: Params, split: Split) -> str:
@@ -210,7 +208,7 @@ def training_key(params: Params, split: Split) -> str:
                sys.modules[__name__])
     sources = [Path(module.__file__).read_text("utf-8") for module in modules]
     settings = params.model_dump(exclude=NOT_TRAINING)
-    content = [settings, split.fingerprint, split.training_fingerprint, model.encoder_path(params), torch.__version__,
+    content = [settings, split.fingerprint, split.training_fingerprint, encoder.locate(params), torch.__version__,
                transformers.__version__, use_bf16(params), str(device()), sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -21,7 +21,7 @@ from seqeval.metrics import f1_score
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from nerlib import dataset, decoding, features, model, prediction, runs, training
+from nerlib import dataset, decoding, encoder, features, model, prediction, runs, training
 from nerlib.params import Params
 from nerlib.split import load
 
@@ -231,7 +231,7 @@ def test_describe_says_what_the_run_was_made_from(minilm, tmp_path):
     assert "seed" not in record["changed"]
     assert record["corpus"]["sha256"] == data.sha256 and record["split"]["fingerprint"] == split.fingerprint
     assert [record["split"][part] for part in ("training", "validation", "test")] == [144, 16, 40]
-    assert record["encoder"] == {"name": "minilm", "sha256": model.MINILM_SHA256}
+    assert record["encoder"] == {"name": "minilm", "sha256": encoder.MINILM_SHA256}
     made = result.record["made"]
     assert record["training"] == {name: value for name, value in result.record.items() if name != "made"}
     assert {name: record[name] for name in made} == made and made["completed"]
