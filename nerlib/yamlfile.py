@@ -18,6 +18,12 @@ class _Strict(yaml.SafeLoader):
                                    self.peek_event().start_mark)
         return super().compose_node(parent, index)
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # a date that is none, a number of thousands of digits
+            raise ConstructorError(None, None, f"{str(node.value)[:50]} cannot be read: {error}", node.start_mark) from None
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[Any, int] = {}
         for key, _ in node.value:
@@ -39,9 +45,9 @@ def mapping(path: Path) -> dict[Any, Any]:
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise ValueError(f"{path}: line {mark.line + 1}: not as YAML should be: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:  # no text in UTF-8; control characters; a date or number that is none
+        said = " ".join(filter(None, [error.context, error.problem]))
+        raise ValueError(f"{path}: line {error.problem_mark.line + 1}: {said}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a YAML file in UTF-8: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise ValueError(f"{path}: not a file of parameters: brackets within brackets, too deep to read") from None
