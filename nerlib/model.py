@@ -175,4 +175,4 @@ def load(folder: Path) -> Saved:
         raise ValueError(f"{weights} is damaged or another model's ({error}); copy the folder again, or train again") from None
     lexicon = Lexicon.load(folder / LEXICON) if head["lexicon"] else None
     params = Params(pos=head["pos_kind"], **{name: head[name] for name in ("lexicon", "decoder", "max_length", "precision")})
-    return Saved(model.eval(), AutoTokenizer.from_pretrained(folder), vocabulary, lexicon, params)
+    return Saved(model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False), vocabulary, lexicon, params)

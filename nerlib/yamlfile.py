@@ -31,8 +31,9 @@ class _Strict(yaml.SafeLoader):
             if key.tag == "tag:yaml.org,2002:merge":
                 raise ConstructorError(None, None, "a merge key (<<) is not allowed; write the values out", key.start_mark)
             name = self.construct_object(key, deep=True)
-            if isinstance(name, Hashable) and lines.setdefault(name, line) != line:
+            if isinstance(name, Hashable) and name in lines:
                 raise ConstructorError(None, None, f"{key.value} stands here and in line {lines[name]}", key.start_mark)
+            lines |= {name: line} if isinstance(name, Hashable) else {}
         return super().construct_mapping(node, deep)
 
 

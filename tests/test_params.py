@@ -446,6 +446,7 @@ FILES = [  # content, line, what the message says
     (b"epochs: 1\nseed: 2\nepochs: 3\n", 3, "epochs stands here and in line 1"),
     (b"run: a\n'run': b\n", 2, "run stands here and in line 1"),
     (b"{seed: 1,\n seed: 1}\n", 2, "seed stands here and in line 1"),
+    (b"{seed: 1, seed: 1}\n", 1, "seed stands here and in line 1"),
     (b"off: 1\nno: 1\n", 2, "no stands here and in line 1"), (b"seed: {a: 1,\n  a: 2}\n", 2, "a stands here and in line 1"),
     (b"\tepochs: 3\n", 1, "'\\t'"), (b"seed: 1\nepochs:\n\t- 3\n", 3, "'\\t'"),
     (b"epochs: [\n", 2, "expected the node content"),
