@@ -27,9 +27,6 @@ def locate(params: Params) -> tuple[str, str | None]:
         path = Path(spec.submodule_search_locations[0]) / "model"
     elif not path.is_dir():
         path = Path(_from_hub(params.encoder, params.encoder_revision))
-    elif params.encoder_revision != "main":
-        raise ValueError(f"encoder_revision = {params.encoder_revision!r}: encoder {params.encoder!r} is a folder, which has "
-                         "no revisions; leave it out")
     weights = path / "model.safetensors"
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
     if params.encoder == "minilm" and sha256 != MINILM_SHA256:
@@ -66,6 +63,9 @@ def check(params: Params) -> str:
     """The encoder's folder. Raises OSError, and ValueError where it is no BERT, or has too few positions, or weights that
     could run code."""
     path = Path(locate(params)[0])
+    if params.encoder_revision != "main" and (ROOT / params.encoder).is_dir():
+        raise ValueError(f"encoder_revision = {params.encoder_revision!r}: encoder {params.encoder!r} is a folder, which has "
+                         "no revisions; leave it out")
     try:
         config = json.loads((path / "config.json").read_text("utf-8"))
         kind, positions = config["model_type"], config["max_position_embeddings"]

@@ -1,4 +1,4 @@
-"""Input that means harm: nothing that is read is run, no name leads out of reports/, no damaged or foreign weights are loaded."""
+"""Input that means harm: nothing that is read is run, no name leads out of reports/, no damaged weights are loaded."""
 
 import ast
 import json
@@ -23,8 +23,9 @@ from nerlib.tagger import Tagger
 
 MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
 NAMES = {"eval", "exec", "compile", "__import__"}
-CALLS = {"torch.load", "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.full_load_all", "yaml.unsafe_load", "os.system", "os.popen",
-         "yaml.unsafe_load_all", "pd.read_pickle", "pandas.read_pickle", "torch.hub.load", "runpy.run_path", "pd.eval"}
+CALLS = {"torch.load", "yaml.load", "yaml.load_all", "yaml.full_load", "yaml.full_load_all", "yaml.unsafe_load", "os.system",
+         "os.popen", "yaml.unsafe_load_all", "pd.read_pickle", "pandas.read_pickle", "torch.hub.load", "runpy.run_path",
+         "pd.eval"}
 LOADERS = {"Loader", "FullLoader", "UnsafeLoader", "CLoader", "CFullLoader", "CUnsafeLoader"}
 
 
@@ -52,7 +53,8 @@ def dangers(source: str) -> list[str]:
     return found
 
 
-SOURCES = {path.name: path.read_text("utf-8") for folder in ("nerlib", "benchmarks") for path in (runs.ROOT / folder).glob("*.py")} | {
+SOURCES = {path.name: path.read_text("utf-8") for folder in ("nerlib", "benchmarks")
+           for path in (runs.ROOT / folder).glob("*.py")} | {
     f"{path.name}, cell {number}": cell.source for path in (runs.ROOT / "notebooks").glob("*.ipynb")
     for number, cell in enumerate(nbformat.read(path, 4).cells) if cell.cell_type == "code"}
 
@@ -64,8 +66,9 @@ def test_no_source_can_run_what_it_reads():
 
 @pytest.mark.parametrize("source", [
     "import pickle", "from pickle import loads", "import joblib.memory", "eval('1')", "exec(code)", "__import__('os')",
-    "torch.load('x')", "torch.load('x', weights_only=True)", "np.load('x')", "np.load('x', allow_pickle=True)", "pd.read_pickle('x')",
-    "table.to_pickle('x')", "yaml.load(text)", "yaml.load(text, Loader=yaml.SafeLoader)", "class A(yaml.Loader): pass",
+    "torch.load('x')", "torch.load('x', weights_only=True)", "np.load('x')", "np.load('x', allow_pickle=True)",
+    "pd.read_pickle('x')", "table.to_pickle('x')", "yaml.load(text)", "yaml.load(text, Loader=yaml.SafeLoader)",
+    "class A(yaml.Loader): pass",
     "yaml.unsafe_load(text)", "from torch import load", "AutoModel.from_pretrained('x', trust_remote_code=True)",
     "A.from_pretrained('x', trust_remote_code=params.trust)", "A.from_pretrained('x', use_safetensors=False)",
     "subprocess.run('ls', shell=True)", "def f():\n    return [eval(x) for x in y]", "os.system('ls')"])
@@ -81,7 +84,8 @@ def test_the_search_for_dangers_finds_no_others(source):
 
 # --- no name leads out of reports/
 
-NOT_NAMES = ["..", ".", "", "a/../../outside", "../outside", "a/b", "/etc", "//etc", "/", "~", ".hidden", "-p", "a b", "a\n", "a\0b",
+NOT_NAMES = ["..", ".", "", "a/../../outside", "../outside", "a/b", "/etc", "//etc", "/", "~", ".hidden", "-p", "a b", "a\n",
+             "a\0b",
              "a\\b", "*", "link", "%2e%2e", "ä", "a/", "$HOME"]
 
 
@@ -121,7 +125,8 @@ def pages(name, monkeypatch):
 @pytest.mark.parametrize("name", NOT_NAMES)
 @pytest.mark.parametrize("use", [
     runs.place, runs.folder, runs.Run.load, runs.enter_in_ledger, lambda name: runs.mark(name, "01_eda", "running"),
-    lambda name: results.publish(name, runs.ROOT / "reports/results")], ids=["place", "folder", "load", "ledger", "mark", "publish"])
+    lambda name: results.publish(name, runs.ROOT / "reports/results")], ids=[
+        "place", "folder", "load", "ledger", "mark", "publish"])
 def test_what_is_no_name_of_a_run_leads_nowhere(place, use, name):
     with pytest.raises(ValueError, match="cannot be a run|is not the name of a folder in"):
         use(name)
@@ -133,8 +138,8 @@ def test_no_page_is_written_outside_of_reports(place, monkeypatch, name):
         pages(name, monkeypatch)
 
 
-@pytest.mark.parametrize("name", ["/etc", "..", "../outside", "/", "a/b", "link", "reports/../../outside", "OUTSIDE", "REPORTS/link",
-                                  "REPORTS/..", "REPORTS/a/.."])
+@pytest.mark.parametrize("name", ["/etc", "..", "../outside", "/", "a/b", "link", "reports/../../outside", "OUTSIDE",
+                                  "REPORTS/link", "REPORTS/..", "REPORTS/a/.."])
 def test_nothing_outside_of_reports_is_made_again(place, monkeypatch, name):
     monkeypatch.chdir(place / "project")
     given = name.replace("OUTSIDE", str(place / "outside")).replace("REPORTS", str(place / "project/reports"))
@@ -142,7 +147,8 @@ def test_nothing_outside_of_reports_is_made_again(place, monkeypatch, name):
         repeat(given, monkeypatch)
 
 
-@pytest.mark.parametrize("patterns", ["../*", "../outside", "/etc", "*", "**", "link", "l?nk", "[l]ink", "../../*/outside", "results/../*"])
+@pytest.mark.parametrize("patterns", ["../*", "../outside", "/etc", "*", "**", "link", "l?nk", "[l]ink", "../../*/outside",
+                                      "results/../*"])
 def test_no_pattern_of_a_comparison_leads_out_of_reports(place, patterns):
     with pytest.raises((ValueError, FileNotFoundError), match="no finished run is called|is not the name of a folder in"):
         comparison.Comparison.of(patterns)
@@ -187,16 +193,14 @@ def others(path):
     save_file(tensors | {"classifier.bias": tensors["classifier.bias"].repeat(2)}, path)
 
 
-@pytest.mark.parametrize("checked", [True, False])
-@pytest.mark.parametrize("damage", [flip, cut, lambda path: cut(path, 0), lambda path: cut(path, -1), others])
+@pytest.mark.parametrize(("damage", "checked"), [(flip, True)] + [(damage, checked) for checked in (True, False) for damage in (
+    cut, lambda path: cut(path, 0), lambda path: cut(path, -1), others)])
 def test_damaged_weights_of_a_model_are_refused_by_name(saved, damage, checked):
     if not checked:  # as a model of an earlier version, which has no checksum
         about = runs.read_json(saved / "ner.json")
         about.pop("sha256")
         runs.write_json(saved / "ner.json", about)
     damage(saved / "model.safetensors")
-    if damage is flip and not checked:
-        return Tagger.load(saved)
     with pytest.raises(ValueError) as error:
         Tagger.load(saved)
     assert str(error.value).startswith(f"{saved / 'model.safetensors'} is damaged or ") and "train again" in str(error.value)
@@ -282,8 +286,9 @@ def test_a_run_records_the_commit_and_is_trained_again_when_the_branch_has_moved
     assert training.train(params, data, split, tmp_path / "run").record["key"] != result.record["key"]
 
 
-@pytest.mark.parametrize(("name", "revision"), [("me/tiny", "v9"), ("me/tiny", "3" * 40), ("me/other", "main"), ("me/ti ny", "main"),
-                                                ("a/b/c", "main"), ("../x", "main"), ("me/tiny", "../../x")])
+@pytest.mark.parametrize(("name", "revision"), [
+    ("me/tiny", "v9"), ("me/tiny", "3" * 40), ("me/other", "main"), ("me/ti ny", "main"), ("a/b/c", "main"), ("../x", "main"),
+    ("me/tiny", "../../x")])
 def test_an_encoder_that_cannot_be_had_says_what_to_do(hub, name, revision):
     with pytest.raises(OSError) as error:
         model.load_encoder(Params(encoder=name, encoder_revision=revision, max_length=32))
@@ -294,7 +299,7 @@ def test_an_encoder_that_cannot_be_had_says_what_to_do(hub, name, revision):
 # --- dependencies
 
 PROJECT = tomllib.loads((runs.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-DIRECT = [Requirement(line) for lines in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()) for line in lines]
+DIRECT = [Requirement(line) for line in sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])]
 LOCK = (runs.ROOT / "requirements.lock").read_text("utf-8")
 LOCKED = dict(line.split("==") for line in LOCK.splitlines() if not line.startswith("#"))
 UNBOUND = {"pyarrow", "pillow", "ruff"}  # new majors every few months, which break little
@@ -302,7 +307,7 @@ UNBOUND = {"pyarrow", "pillow", "ruff"}  # new majors every few months, which br
 
 @pytest.mark.parametrize("wanted", DIRECT, ids=lambda wanted: wanted.name)
 def test_installed_versions_are_those_that_the_project_declares(wanted):
-    assert wanted.specifier.contains(version(wanted.name)), f"{wanted.name} {version(wanted.name)}: run make test, which updates"
+    assert wanted.specifier.contains(version(wanted.name)), "run make test, which updates it"
 
 
 @pytest.mark.parametrize("wanted", DIRECT, ids=lambda wanted: wanted.name)
