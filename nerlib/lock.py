@@ -46,14 +46,17 @@ def release() -> None:
 def _hold(folder: Path, wait: bool = False) -> TextIO:
     file = (folder / ".lock").open("a+")  # which leaves what its holder wrote
     try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
-        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        with file:
-            file.seek(0)
-            holder = file.read() or "another process"
-        raise BlockingIOError(f"reports/{folder.name}: {holder}, or what it started, is at work here; wait until it has "
-                              "finished or end it (a notebook: restart its kernel), or choose another name") from None
+        file.seek(0)
+        there = f"reports/{folder.name}: {file.read() or 'another process'}, or what it started, is at work here; "
+        if not wait:
+            file.close()
+            raise BlockingIOError(f"{there}wait until it has finished or end it (a notebook: restart its kernel), or choose "
+                                  "another name") from None
+        print(f"{there}waiting until it has finished", flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    file.truncate(0)
+    file.write(f"pid {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC).isoformat(timespec='seconds')}")
+    file.flush()
     return file

@@ -119,7 +119,7 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "checkpoint.py", "        self.order.random.bit_generator.state = self.drawn\n", "",
         "test_checkpoint.py::test_training_that_was_killed_ends_as_one_that_was_not"),
     "two processes at work on one run": (
-        "lock.py", "        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "",
+        "lock.py", "        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "        pass\n",
         "test_never_half.py::test_the_lock_refuses_waits_or_is_free"),
     "a notebook on its own is not guarded": (
         "runs.py", "        lock.take(folder(run))\n", "        folder(run)\n",
