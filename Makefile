@@ -9,7 +9,7 @@ DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
 # A file of tests for each core, each in one thread: twice as fast as one after the other in all of them.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart gmb test test-all mutations lab bench sweep search help
+.PHONY: quickstart gmb test test-all mutations lab bench sweep search lock help
 .DEFAULT_GOAL := help
 
 quickstart: .venv/installed ## the whole suite on the built-in sample corpus: reports/quickstart/index.html
@@ -26,7 +26,7 @@ test-all: .venv/installed-test ## linter and all tests, also those that take min
 	$(BIN)/ruff check .
 	$(PYTEST) -m ""
 
-mutations: .venv/installed-test ## the code broken in 34 places, each of which a test must notice
+mutations: .venv/installed-test ## the code broken in 44 places, each of which a test must notice
 	$(BIN)/python -m pytest -m mutations tests/test_mutations.py
 
 lab: .venv/installed ## JupyterLab on the notebooks
@@ -43,6 +43,16 @@ sweep: .venv/installed-sweep ## many runs and their comparison: SWEEP=params/swe
 search: .venv/installed-sweep ## a search of hyperparameters: SEARCH=params/searches/NAME.yaml; killed, it goes on where it was
 	@test -n "$(SEARCH)" || { echo "name a search: make search SEARCH=params/searches/gmb-search.yaml"; exit 1; }
 	$(BIN)/python -m nerlib.search "$(SEARCH)" $(if $(GIVEN),--data "$(abspath $(GIVEN))")
+
+# Exactly the versions that were tested here, without where they came from; torch without "+cpu", which its own index adds.
+COMPILE = $(BIN)/uv pip compile -q pyproject.toml --all-extras --constraint .venv/tested.txt --no-annotate --no-header \
+  --no-emit-index-url --no-emit-find-links --python $(BIN)/python --python-platform x86_64-manylinux_2_28
+lock: .venv/installed-test ## requirements.lock: the tested versions of everything, for Linux x86-64, Python 3.11, no GPU
+	$(BIN)/pip install -q uv
+	$(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | sed 's/+cpu$$//' > .venv/tested.txt
+	$(COMPILE) --torch-backend cpu > .venv/resolved.txt || $(COMPILE) > .venv/resolved.txt
+	@{ echo "# The tested versions, for Linux x86-64, Python 3.11, no GPU: made by make lock"; \
+	  sed 's/+cpu$$//' .venv/resolved.txt; } > requirements.lock
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20

@@ -50,4 +50,4 @@ rule compare:
     log:
         f"reports/{sweep.name}/log.txt",
     shell:
-        "(python -m nerlib.sweep {config[sweep]} --check && python -m nerlib {params.arguments}) > {log} 2>&1"
+        "(python -m nerlib.sweep {config[sweep]:q} --check && python -m nerlib {params.arguments}) > {log} 2>&1"

@@ -13,7 +13,7 @@ from datasets import Dataset, disable_progress_bars
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from benchmarks.contest import contest, ours_vs
-from nerlib import corpus, model
+from nerlib import corpus, encoder
 from nerlib.dataset import NERDatasetWithPOS, Vocabulary
 from nerlib.params import Params
 
@@ -32,7 +32,7 @@ def run(data: str, repeats: int = 5) -> dict[str, Any]:
 
 def tokenizer_of(params: Params) -> PreTrainedTokenizerBase:
     """The encoder's fast tokenizer."""
-    return AutoTokenizer.from_pretrained(model.encoder_path(params)[0])
+    return AutoTokenizer.from_pretrained(encoder.locate(params)[0])
 
 
 def ours(data: str) -> Callable[[], float]:

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 from benchmarks.contest import contest, ours_vs
-from nerlib import evaluation, model, prediction, runs, training
+from nerlib import encoder, evaluation, model, prediction, runs, training
 from nerlib.corpus import Corpus
 from nerlib.dataset import NERDatasetWithPOS, Vocabulary
 from nerlib.params import Params
@@ -60,7 +60,7 @@ def ours(data: str, sentences: int) -> Callable[[], float]:
 def hf_pipeline(data: str, sentences: int, **settings: int) -> Callable[[], float]:
     """transformers' pipeline as its documentation calls it, `settings` added to the call."""
     params, corpus, test = _test_part(data, sentences)
-    path, _ = model.encoder_path(params)
+    path, _ = encoder.locate(params)
     net = AutoModelForTokenClassification.from_pretrained(path, num_labels=len(corpus.labels))
     tagger = pipeline("token-classification", net, tokenizer=AutoTokenizer.from_pretrained(path), device=training.device())
     texts = [" ".join(corpus.sentence(i)) for i in test]

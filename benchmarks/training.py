@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from benchmarks.contest import contest, ours_vs
-from nerlib import model, plots, runs, training
+from nerlib import encoder, model, plots, runs, training
 from nerlib.dataset import NERDatasetWithPOS, Vocabulary
 from nerlib.params import Params
 from nerlib.split import load
@@ -109,7 +109,7 @@ def trainer_best(data: str, sentences: int) -> Callable[[], float]:
 
 def _trainer(data: str, sentences: int, pad_to_multiple_of: int | None, **settings: Any) -> Callable[[], float]:
     _, windows = _ours(data, sentences)
-    path, _ = model.encoder_path(Params())
+    path, _ = encoder.locate(Params())
     names = ("input_ids", "attention_mask", "labels")
     rows = [{name: windows[i][name].tolist() for name in names} for i in range(len(windows))]
     tokenizer = AutoTokenizer.from_pretrained(path)

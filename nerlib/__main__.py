@@ -7,15 +7,20 @@ top; the pages of what there is are made, the exit code is 1, and the failing ce
 
 import argparse
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import nbformat
 
-from nerlib import report, runs
+from nerlib import encoder, lock, report, runs
 from nerlib.evaluation import score_table
 from nerlib.params import Comparison, Params
+
+SECONDS = 10  # that an interrupted notebook has to end by itself
 
 
 def main() -> None:
@@ -30,33 +35,47 @@ def main() -> None:
     if not arguments.files and not arguments.p:
         parser.error("give a parameter file, for example params/quickstart.yaml")
     notebooks = [names[arguments.only]] if arguments.only else list(runs.STAGES)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a run that is stopped ends its notebook too
     try:
-        params = (Comparison if runs.COMPARISON in notebooks else Params).from_yaml(*arguments.files, **dict(arguments.p))
-    except (ValueError, FileNotFoundError) as error:
+        params = _params(arguments, notebooks)
+        folder = runs.folder(params.run)
+        with lock.locked(folder) as held:
+            _run(params, folder, notebooks, arguments, held)
+    except BlockingIOError as error:
         sys.exit(str(error))
-    with runs.locked(params.run) as lock:
-        _run(params, notebooks, arguments, lock)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        sys.exit(f"cannot go on: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 
 
-def _run(params: Params, notebooks: list[str], arguments: argparse.Namespace, lock: int) -> None:
-    folder, error = runs.folder(params.run), ""
+def _params(arguments: argparse.Namespace, notebooks: list[str]) -> Params:
+    """The parameters; all that can be known to be wrong before anything is computed ends the program here."""
+    try:
+        if twice := [name for name, count in Counter(name for name, _ in arguments.p).items() if count > 1]:
+            raise ValueError(f"-p {twice[0]} stands twice")
+        kind = Comparison if runs.COMPARISON in notebooks else Params
+        params = kind.from_yaml(*arguments.files, **dict(arguments.p))
+        if arguments.final and not (params.score_test and "03_training" in notebooks):
+            raise ValueError("--final: this scores no test part; it needs notebook 03 and score_test = true")
+        if {"02_preprocessing", "03_training"} & set(notebooks):
+            encoder.check(params)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    return params
+
+
+def _run(params: Params, folder: Path, notebooks: list[str], arguments: argparse.Namespace, held: int) -> None:
+    _set_aside(folder)
     for notebook in notebooks:  # what an earlier run under this name left is not this run's
         number = notebook[:2]
         for old in [*folder.glob(f"{number}_*.*"), folder / "stages" / f"{number}.json", *folder.glob(f"figures/{number}_*")]:
             old.unlink(missing_ok=True)
+    if (folder / "index.html").is_file():  # nor does its front page show this one, which is unfinished
+        report.write_index(folder)
     for notebook in notebooks:
         print(f"\n{notebook}  {runs.STAGES.get(notebook, 'Comparison')}", flush=True)
-        output = folder / f"{notebook}.ipynb"
-        command = [sys.executable, "-m", "papermill", str(runs.ROOT / "notebooks" / output.name), str(output), "-k", "python3",
-                   "--stderr-file", "-"]  # the kernel's progress bars, to stdout
-        command += [word for file in arguments.files for word in ("-f", file)]
-        command += [word for name, value in arguments.p for word in ("-r", name, value)]  # Params alone reads the value
-        alone = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}  # nobody sits before it
-        code = subprocess.run(command, pass_fds=[lock], env=alone).returncode
-        stage = folder / "stages" / f"{notebook[:2]}.json"
-        # A notebook is complete by its own record only: sys.exit(0) in a cell, too, ends papermill with 0.
-        if code or not stage.is_file() or runs.read_json(stage)["status"] != "complete":
-            error = _error(output) or f"papermill ended with exit code {code} before the last cell"
+        if error := _execute(folder, notebook, arguments, held):
             runs.mark(params.run, notebook, "failed", error)
             break
     page = report.write_pages(folder)
@@ -64,7 +83,9 @@ def _run(params: Params, notebooks: list[str], arguments: argparse.Namespace, lo
         runs.enter_in_ledger(params.run)
     report.write_runs(folder.parent)
     if error:
-        sys.exit(f"\n{page}\n{notebook} failed: {error}")
+        kept = "\nThe results of the run before it stand in before/" if (folder / "before").is_dir() else ""
+        sys.exit(f"\n{page}{kept}\n{notebook} failed: {error}")
+    shutil.rmtree(folder / "before", ignore_errors=True)
     if not (folder / "metrics.json").is_file():  # a comparison, or notebook 01 or 02 alone
         return print(f"\n{page}")
     metrics = runs.read_json(folder / "metrics.json")
@@ -73,9 +94,54 @@ def _run(params: Params, notebooks: list[str], arguments: argparse.Namespace, lo
     print(f"\n{part}, seqeval default\n{scores}\n\n{page}")
 
 
+def _set_aside(folder: Path) -> None:
+    """Keep what an earlier run finished under this name in before/, until this one is complete: links, where there are any."""
+    def link(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+    finished = [name for name, number in (("run.json", "03"), ("comparison.json", "05"))
+                if (folder / name).is_file() and runs.is_complete(folder, number)]
+    if finished:
+        unfinished = folder / ".before"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(folder, unfinished, symlinks=True, copy_function=link,
+                        ignore=shutil.ignore_patterns("before", ".*", "checkpoints", "log.txt"))
+        shutil.rmtree(folder / "before", ignore_errors=True)
+        unfinished.rename(folder / "before")
+
+
+def _execute(folder: Path, notebook: str, arguments: argparse.Namespace, held: int) -> str:
+    """Run a notebook to its end; returns what went wrong, or ''."""
+    output = folder / f"{notebook}.ipynb"
+    command = [sys.executable, "-m", "papermill", str(runs.ROOT / "notebooks" / output.name), str(output), "-k", "python3",
+               "--stderr-file", "-"]  # the kernel's progress bars, to stdout
+    command += [word for file in arguments.files for word in ("-f", file)]
+    command += [word for name, value in arguments.p for word in ("-r", name, value)]  # Params alone reads the value
+    alone = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}  # nobody sits before it
+    with subprocess.Popen(command, pass_fds=[held], env=alone | {lock.HELD: str(folder / ".lock")}) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            try:
+                process.wait(SECONDS)  # Ctrl-C has reached it too
+            except subprocess.TimeoutExpired:
+                process.terminate()  # its kernel ends when it is gone
+            return "interrupted"
+    # A notebook is complete by its own record only: sys.exit(0) in a cell, too, ends papermill with 0.
+    if not code and runs.is_complete(folder, notebook[:2]):
+        return ""
+    dead = "the kernel died; if nobody killed it, memory may have run out" if code == 138 else ""
+    return _error(output) or dead or f"papermill ended with exit code {code} before the last cell"
+
+
 def _error(executed: Path) -> str:
     """The failing cell's own error in an executed notebook, or ''."""
-    cells = nbformat.read(executed, as_version=4).cells if executed.is_file() else []
+    try:
+        cells = nbformat.read(executed, as_version=4).cells
+    except (OSError, ValueError):  # none, or half of one
+        return ""
     outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
     return next((f"{output.ename}: {output.evalue}" for output in outputs if output.output_type == "error"), "")
 

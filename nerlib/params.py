@@ -5,15 +5,34 @@
 
 import ast
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from nerlib import yamlfile
 
 # The first line of every notebook's parameters cell; papermill's injected cell opens with the bare words.
 CELL_MARK, INJECTED_MARK = "# Parameters and their defaults", "# Parameters"
+POWERS = {2**31: "2³¹", 2**32: "2³²"}  # limits, as they are written
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a run, and so of its folder in reports/
+
+
+def _free(name: str) -> str:
+    if name in ("results", "index.html"):
+        raise ValueError(f"reports/{name} holds what is committed, or lists all runs; choose another name")
+    return name
+
+
+RunName = Annotated[str, Field(pattern=NAME, max_length=100), AfterValidator(_free)]
+
+
+class Contradiction(ValueError):
+    """Values that are allowed one by one, but not together."""
 
 
 class Params(BaseModel):
@@ -21,15 +40,15 @@ class Params(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_strip_whitespace=True)
 
-    run: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-                     description="name of the run: its results stand in reports/<run>/; not 'results'")
+    run: RunName = Field("quickstart", description="name of the run: its results stand in reports/<run>/; not 'results'")
     data: str = Field("sample", min_length=1,
                       description="'sample' (built in), or a GMB CSV (also zipped) or a CoNLL column file")
     data_validation: str = Field("", description="official validation part; '': taken from the training part")
     data_test: str = Field("", description="official test part; '': taken from data")
     entity_types: str = Field("geo gpe org per tim", min_length=1,
                               description="types to find, separated by spaces, or 'all'; the others become O")
-    max_sentences: int = Field(0, ge=0, description="random sample of so many sentences of data, before the split; 0: all")
+    max_sentences: int = Field(0, ge=0, lt=2**31,
+                               description="random sample of so many sentences of data, before the split; 0: all")
     split: Literal["random", "grouped", "blocks", "apart", "among"] = Field(
         "random", description="random (the source's), grouped (no sentence in two parts), blocks; others: params/README.md")
     test_size: float = Field(0.2, gt=0, lt=1, description="share of all sentences held out for the last score")
@@ -38,13 +57,13 @@ class Params(BaseModel):
     encoder: str = Field("minilm", min_length=1,
                          description="'minilm' (comes with the installation), a folder, or a BERT on the Hugging Face hub")
     encoder_revision: str = Field("main", min_length=1, description="branch, tag or commit of an encoder on the hub")
-    max_length: int = Field(160, ge=8, description="longest window in word pieces, [CLS] and [SEP] included")
+    max_length: int = Field(160, ge=8, le=10_000, description="longest window in word pieces, [CLS] and [SEP] included")
     padding: Literal["batch", "max_length"] = Field(
         "batch", description="pad to the longest of a batch, or (the source) everything to max_length")
     similar_lengths: bool = Field(True, description="batches of similar lengths, which need little padding; else random ones")
     pos: Literal["none", "corpus", "predicted", "constant", "shuffled", "auxiliary"] = Field(
         "corpus", description="POS tags to embed: the corpus's, the model's own, none, or a control (params/README.md)")
-    pos_dim: int = Field(0, ge=0, description="size of the POS embedding; 0: the encoder's hidden size")
+    pos_dim: int = Field(0, ge=0, le=10_000, description="size of the POS embedding; 0: the encoder's hidden size")
     pos_init: Literal["random", "pretrained"] = Field(
         "random", description="POS embeddings begin at random, or with what the training part's tag sequences say")
     word_shape: bool = Field(False, description="show the encoder capitals and digits: an embedding of each word's shape")
@@ -52,8 +71,8 @@ class Params(BaseModel):
     encoder_dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside the encoder; 0 is a quarter faster on a CPU")
     freeze_embeddings: bool = Field(
         False, description="keep the encoder's embeddings as pretrained: a little faster, what it costs in F1 is open")
-    epochs: int = Field(3, ge=1, description="passes over the training part")
-    batch_size: int = Field(32, ge=1, description="windows in a step")
+    epochs: int = Field(3, ge=1, le=10_000, description="passes over the training part")
+    batch_size: int = Field(32, ge=1, le=10_000, description="windows in a step")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="highest learning rate of the encoder")
     head_learning_rate: float = Field(1e-3, ge=0, le=1,
                                       description="the same for POS embedding and classifier; 0: as the encoder")
@@ -77,17 +96,25 @@ class Params(BaseModel):
             raise ValueError("a truth value is not allowed here (YAML reads yes, no, on, off as one: quote it)")
         return value
 
-    @field_validator("run")
+    @field_validator("*")
     @classmethod
-    def _results_is_taken(cls, value: str) -> str:
-        if value == "results":
-            raise ValueError("reports/results/ holds what is committed; choose another name")
+    def _no_zero_byte(cls, value: Any) -> Any:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("a zero byte is not allowed here")
         return value
 
     @model_validator(mode="after")
-    def _pretrained_tags_are_tags(self) -> Self:
+    def _values_go_together(self) -> Self:
         if self.pos_init == "pretrained" and self.pos not in ("corpus", "predicted", "shuffled"):
             raise ValueError(f"pos_init = pretrained: pos = {self.pos} has no embeddings of POS tags to begin with")
+        if not (self.validation_size or self.data_validation or self.score_test):
+            raise ValueError("validation_size = 0 and score_test = false leave nothing to score: change one of them")
+        if self.split in ("apart", "among") and (self.data_validation or not self.validation_size):
+            raise ValueError(f"split = {self.split} draws the validation part itself: leave data_validation out and set "
+                             "validation_size above 0")
+        if self.encoder == "minilm" and self.encoder_revision != "main":
+            raise ValueError(f"encoder_revision = {self.encoder_revision!r}: encoder = minilm comes with the installation and "
+                             "has no revisions; those of an encoder on the hub can be chosen")
         return self
 
     @classmethod
@@ -95,29 +122,25 @@ class Params(BaseModel):
         """Check `values` (name → value); `origin` says in messages where they stand. Raises ValueError."""
         for name in values:
             if name not in cls.model_fields:
-                close = difflib.get_close_matches(str(name), cls.model_fields, n=1, cutoff=0.6)
-                hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(cls.model_fields)}"
-                raise ValueError(f"{origin}: unknown parameter {name!r}; {hint}")
+                close = suggestion(name, cls.model_fields)
+                raise ValueError(f"{origin}: unknown parameter {shown(name)}"
+                                 f"{close or '; known are: ' + ', '.join(cls.model_fields)}")
         try:
             return cls(**values)
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()]
-            raise ValueError(f"{origin}: " + "; ".join(problems)) from None
+            kind = ValueError if any(one["loc"] for one in error.errors()) else Contradiction
+            raise kind(f"{origin}: {'; '.join(problems(cls, error))}") from None
 
     @classmethod
-    def from_yaml(cls, *files: str | Path, **overrides: Any) -> Self:
+    def from_yaml(cls, /, *files: str | Path, **overrides: Any) -> Self:
         """Defaults, then each YAML file (a later one wins), then `overrides`. Raises ValueError, FileNotFoundError."""
         values: dict[str, Any] = {}
         for file in files:
-            try:
-                layer = yaml.safe_load(Path(file).read_text("utf-8"))
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise ValueError(f"{file}: not a YAML file in UTF-8: {error}") from None
-            if not isinstance(layer, dict):
-                raise ValueError(f"{file}: holds no parameters; write one 'name: value' a line")
-            cls.create(layer, str(file))
+            layer = yamlfile.mapping(Path(file))
+            with suppress(Contradiction):  # each value must fit by itself; whether all go together shows at the end
+                cls.create(layer, str(file))
             values |= layer
-        return cls.create(values | overrides, "parameters")  # the files' own were checked above
+        return cls.create(values | overrides, "parameters")
 
     @classmethod
     def from_notebook(cls, variables: Mapping[str, Any]) -> Self:
@@ -142,8 +165,8 @@ class Params(BaseModel):
 class Comparison(Params):
     """The parameters of notebook 05; those of Params are accepted, so that a file may serve all, and not read."""
 
-    run: str = Field("comparison", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-                     description="name of this comparison: its results stand in reports/<run>/; not 'results'")
+    run: RunName = Field("comparison",
+                         description="name of this comparison: its results stand in reports/<run>/; not 'results'")
     question: str = Field("", description="what the comparison is to answer")
     limits: str = Field("", description="what its answer does not say")
     runs: str = Field("", description="finished runs: names or patterns with *, separated by spaces")
@@ -159,19 +182,60 @@ def _assigned(source: str) -> Iterable[str]:
         yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
+class _Short(reprlib.Repr):
+    """repr, short enough for a message whatever was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 100
+        self.maxlevel = 3
+
+    def repr_int(self, value: int, level: int) -> str:
+        return super().repr_int(value, level) if value.bit_length() < 10_000 else f"a number of {value.bit_length():,} bits"
+
+
+shown = _Short().repr
+
+
+def suggestion(name: Any, known: Iterable[str]) -> str:
+    """The known name that was probably meant, as the end of a message; '' where there is none."""
+    close = difflib.get_close_matches(shown(name).strip("'"), known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def problems(model: type[BaseModel], error: ValidationError) -> Iterable[str]:
+    """What pydantic found, each with name, value, and what is allowed there."""
+    for one in error.errors():
+        name, said = ".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")
+        if one["type"] in ("missing", "extra_forbidden"):
+            said += suggestion(name, model.model_fields) if one["type"] == "extra_forbidden" else ""
+            yield f"{name}: {said}"
+        elif name:
+            field = model.model_fields[one["loc"][0]]
+            meaning = f" ({field.description})" if allowed(field) == "text" else ""
+            yield f"{name} = {shown(one['input'])}: {said}; allowed: {allowed(field)}{meaning}"
+        else:
+            yield said
+
+
+def allowed(field: FieldInfo) -> str:
+    """What values a parameter may have: choices, or kind and limits; else its description."""
+    limits = {sign: getattr(limit, key) for limit in field.metadata
+              for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")) if hasattr(limit, key)}
+    kind = ", ".join(map(str, get_args(field.annotation))) if get_origin(field.annotation) is Literal else {
+        bool: "true, false", str: "text", float: "number", int: "whole number"}.get(field.annotation, field.description)
+    bounds = ", ".join(f"{sign} {POWERS.get(limit) or f'{limit:,}'}" for sign, limit in limits.items())
+    return " ".join(filter(None, [kind, bounds]))
+
+
 def table() -> str:
     """All parameters as a Markdown table: name, default, allowed values, meaning."""
     rows = ["| parameter | default | allowed | meaning |", "| --- | --- | --- | --- |"]
     for name, field in Params.model_fields.items():
-        limits = {sign: getattr(limit, key) for limit in field.metadata
-                  for key, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")) if hasattr(limit, key)}
-        allowed = ", ".join(map(str, get_args(field.annotation))) or {bool: "true, false", str: "text"}.get(
-            field.annotation, "number" if field.annotation is float else "whole number")
-        bounds = ", ".join(f"{sign} {'2³²' if limit == 2**32 else limit}" for sign, limit in limits.items())
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         meaning = field.description.replace("|", "\\|")
-        shown = f"`{default}`" if default != "" else ""
-        rows.append(f"| `{name}` | {shown} | {' '.join(filter(None, [allowed, bounds]))} | {meaning} |")
+        given = f"`{default}`" if default != "" else ""
+        rows.append(f"| `{name}` | {given} | {allowed(field)} | {meaning} |")
     return "\n".join(rows)
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nerlib.params import Params
+from nerlib import yamlfile
+from nerlib.params import Params, RunName, problems
 from nerlib.runs import ROOT
 
 
@@ -15,7 +15,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="first part of the runs' names")
+    name: RunName = Field(description="first part of the runs' names")
     question: str = Field(min_length=1, description="what is to be answered")
     limits: str = Field("", description="what the answer will not say")
     layers: list[str] = Field([], description="parameter files that all runs start from, a later one wins")
@@ -24,13 +24,11 @@ class Plan(BaseModel):
     @classmethod
     def load(cls, file: str | Path) -> Self:
         """The plan in a YAML file. Raises FileNotFoundError, ValueError with file and reason."""
+        content = yamlfile.mapping(Path(file))
         try:
-            return cls(**yaml.safe_load(Path(file).read_text("utf-8")))
+            return cls.model_validate(content)
         except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
-            raise ValueError(f"{file}: " + "; ".join(problems)) from None
-        except (yaml.YAMLError, TypeError) as error:
-            raise ValueError(f"{file}: not a mapping of names to values in YAML: {error}") from None
+            raise ValueError(f"{file}: {'; '.join(problems(cls, error))}") from None
 
     def files(self) -> list[Path]:
         """The layers, as paths."""

@@ -26,7 +26,7 @@ from PIL import Image
 
 from nerlib import annotation, evaluation, highlight
 from nerlib.params import Params
-from nerlib.runs import ROOT, STAGES, write_atomically
+from nerlib.runs import ROOT, STAGES, place, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = {"03_confusion_mentions": "Confusion of mentions: types, whatever the boundaries, where the scores want both right",
@@ -224,7 +224,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m nerlib.report", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a folder in reports/ whose pages are written again")
-    folders = [ROOT / "reports" / name for name in parser.parse_args().runs]
+    try:
+        folders = [place(name) for name in parser.parse_args().runs]
+    except ValueError as error:
+        sys.exit(str(error))
     if missing := [folder.name for folder in folders if not (folder / "stages").is_dir()]:
         sys.exit(f"reports/{missing[0]}: no run of this name")
     print(*map(write_pages, folders), write_runs(ROOT / "reports"), sep="\n")

@@ -17,7 +17,7 @@ import pandas as pd
 from nerlib.comparison import NAMES, Comparison, differing
 from nerlib.evaluation import source_report
 from nerlib.highlight import code
-from nerlib.runs import LEDGER, ROOT, STAGES, Run, read_json, write_atomically, write_json
+from nerlib.runs import LEDGER, ROOT, STAGES, Run, is_complete, place, read_json, write_atomically, write_json
 from nerlib.statistics import MARGIN, RESAMPLES, over_seeds
 
 RESULTS = ROOT / "reports" / "results"
@@ -26,10 +26,10 @@ SOURCE_F1 = 0.8454  # micro, which its table rounds
 
 def publish(name: str, results: Path = RESULTS) -> Path:
     """Copy a run or a comparison to `results`. Raises FileNotFoundError, and ValueError where it is not complete."""
-    folder = ROOT / "reports" / name
+    folder = place(name)
     if (folder / "comparison.json").is_file():
         content = read_json(folder / "comparison.json")
-        if read_json(folder / "stages" / "05.json")["status"] != "complete":
+        if not is_complete(folder, "05"):
             raise ValueError(f"reports/{name}: notebook 05 is not complete; run it first")
     else:
         content = _run(Run.load(name))

@@ -9,20 +9,23 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from nerlib import lock
+from nerlib.params import NAME
+from nerlib.provenance import git_state, provenance
 
 # The installation is editable, so the package's parent is the project; paths in parameters start there.
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,15 +33,17 @@ STAGES = {"01_eda": "The corpus", "02_preprocessing": "What the model sees", "03
           "04_error_analysis": "The errors"}
 COMPARISON = "05_comparison"  # not a stage of a run: it reads many
 LEDGER = ROOT / "reports" / "results" / "test-ledger.jsonl"
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "seqeval", "papermill", "matplotlib")
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write under a temporary name, then rename: a reader sees the old file or the new one, never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # of a full disk
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -66,12 +71,16 @@ def read_json(path: Path) -> Any:
 def mark(run: str, notebook: str, status: str, error: str | None = None) -> dict[str, Any]:
     """Write and return a notebook's own record, reports/<run>/stages/NN.json: begun by its first cell ("running"),
     closed by its last ("complete"), or by the runner ("failed", with the error). `notebook`: of STAGES, or COMPARISON."""
+    if status == "running":
+        lock.take(folder(run))
     path, moment = folder(run) / "stages" / f"{notebook[:2]}.json", datetime.now(UTC)
     begun = read_json(path)["started"] if status != "running" and path.is_file() else moment.isoformat(timespec="seconds")
     seconds = None if status == "running" else round((moment - datetime.fromisoformat(begun)).total_seconds(), 1)
     record = {"notebook": notebook, "title": STAGES.get(notebook, "Comparison"), "status": status, "started": begun,
               "seconds": seconds, "error": error, "git": git_state()}
     write_json(path, record)
+    if status == "complete":
+        lock.release()
     return record
 
 
@@ -80,50 +89,27 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def place(run: str) -> Path:
+    """reports/<run>. Raises ValueError for what is no run's name, and for a link that leads out of reports/."""
+    path = ROOT / "reports" / run
+    if not re.fullmatch(NAME, run) or path.resolve().parent != path.parent.resolve():
+        raise ValueError(f"{run!r} is not the name of a folder in {path.parent}" if path.is_symlink() else
+                         f"{run!r} cannot be a run: a name has letters, digits and . _ - and begins with a letter or digit")
+    return path
+
+
 def folder(run: str) -> Path:
     """reports/<run>, made if there is none."""
-    path = ROOT / "reports" / run
+    path = place(run)
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-@contextmanager
-def locked(run: str) -> Iterator[int]:
-    """Hold the lock of a run's folder, waiting for whoever holds it; yields its file descriptor.
-
-    The lock ends with the last process that has the descriptor, so a child that outlives its killed parent keeps it.
-    """
-    with (folder(run) / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"reports/{run}: another process is at work here; waiting until it has finished", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
-
-
-def git_state() -> dict[str, Any]:
-    """The commit that is checked out and whether the tree is as committed; None where git cannot say."""
-    try:
-        commit, changes = (subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-                           for words in (("rev-parse", "HEAD"), ("status", "--porcelain")))
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return {"commit": None, "clean": None}
-    return {"commit": commit, "clean": not changes}
-
-
-def provenance() -> dict[str, Any]:
-    """What made a run: commit, package versions, hardware."""
-    import torch  # here, since readers of finished runs need no torch
-
-    return {
-        "git": git_state(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "hardware": {
-            "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(), "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(), "system": platform.system(),
-            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}}
+def is_complete(path: Path, number: str) -> bool:
+    """Whether a run's folder has the record of a completed notebook, as "03"; one that cannot be read is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return read_json(path / "stages" / f"{number}.json")["status"] == "complete"
+    return False
 
 
 @dataclass(frozen=True)
@@ -135,10 +121,13 @@ class Run:
     @classmethod
     def load(cls, run: str) -> "Run":
         """The run of that name. Raises FileNotFoundError where notebook 03 has not completed it."""
-        path = ROOT / "reports" / run
+        path = place(run)
         if not (path / "run.json").is_file():
             raise FileNotFoundError(f"reports/{run}/run.json: no finished training under this name; "
                                     f"run notebook 03 with run = {run!r} first")
+        if (path / "stages/03.json").is_file() and not is_complete(path, "03"):
+            raise FileNotFoundError(f"reports/{run}/stages/03.json: this training is under way or did not end well; "
+                                    f"run notebook 03 with run = {run!r} to its end first")
         return cls(path)
 
     @cached_property
@@ -215,7 +204,7 @@ def compare(one: Path, other: Path) -> list[str]:
 def repeat(path: Path, data: str = "") -> list[str]:
     """Make a finished run again, as reports/<run>-repeat, with as many threads, and compare the two. `data` takes the place
     of its corpus, where that has moved. Raises FileNotFoundError, and RuntimeError where the run fails."""
-    run = Run.load(path.resolve().name)
+    run = Run.load(path.name)
     name = f"{run.path.name}-repeat"
     values = run.record["parameters"] | {"run": name} | ({"data": data} if data else {})
     words = [word for key, value in values.items()
@@ -234,9 +223,12 @@ def main() -> None:
     parser.add_argument("--data", default="", help="where its corpus lies now")
     arguments = parser.parse_args()
     try:
-        made = Run.load(arguments.folder.resolve().name).record
-        differences = repeat(arguments.folder, arguments.data)
-    except (FileNotFoundError, RuntimeError) as error:
+        given = ROOT / "reports" / arguments.folder if len(arguments.folder.parts) == 1 else arguments.folder
+        if given.absolute().parent.resolve() != (ROOT / "reports").resolve():
+            raise ValueError(f"{arguments.folder}: not a folder in {ROOT / 'reports'}, where runs are kept")
+        made = Run.load(given.name).record
+        differences = repeat(given, arguments.data)
+    except (FileNotFoundError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     now_made = provenance()
     elsewhere = [f"{part} {key}: {made[part].get(key)}, now {value}" for part in ("git", "versions", "hardware")

@@ -8,10 +8,10 @@ random, and no sentence comes from a corpus. Scores on it say that the suite wor
 import csv
 import io
 import re
-from importlib.resources import files
+from pathlib import Path
 from random import Random
 
-import yaml
+from nerlib import yamlfile
 
 Row = tuple[str, str, str]  # word, POS, tag
 
@@ -60,7 +60,7 @@ class _Grammar:
     """`sample.yaml`, ready to draw from. Draws use `Random.random` alone: its stream is the same in every Python."""
 
     def __init__(self, rng: Random) -> None:
-        source = yaml.safe_load((files("nerlib") / "sample.yaml").read_text(encoding="utf-8"))
+        source = yamlfile.mapping(Path(__file__).with_name("sample.yaml"))
         self.rng = rng
         self.skewed = source["names"]
         self.options = {name: text.split(", ") for name, text in (source["names"] | source["words"]).items()}

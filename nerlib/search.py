@@ -21,7 +21,7 @@ import yaml
 from optuna.trial import TrialState
 from pydantic import Field, model_validator
 
-from nerlib import plots, report, runs, training
+from nerlib import lock, plots, report, runs, training
 from nerlib.params import Params
 from nerlib.plan import Plan
 from nerlib.split import load
@@ -98,7 +98,7 @@ def _work(search: Search, data: str, worker: int, parent: int) -> None:
         trial.report(best, WHOLE)
         print(f"trial {trial.number}: {best:.4f}", flush=True)
         return best
-    with runs.locked(name):
+    with lock.locked(runs.folder(name)):
         if os.getppid() != parent:
             return
         search.study(worker).optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(search.trials, FINISHED)])
@@ -122,7 +122,7 @@ def run(search: Search, data: str = "", workers: int = 0) -> Path:
                          "be compared with new ones. Give the search another name, or remove that folder")
     study.set_user_attr("begun", begun)
     for worker in range(count):
-        with runs.locked(f"{search.name}-worker-{worker}"):
+        with lock.locked(runs.folder(f"{search.name}-worker-{worker}"), wait=True):
             pass  # a worker whose parent was killed ends after its epoch
     for trial in study.get_trials(states=[TrialState.RUNNING]):
         study.tell(trial.number, state=TrialState.FAIL)
@@ -173,8 +173,11 @@ def main() -> None:
         search = Search.load(arguments.file)
     except (ValueError, FileNotFoundError) as error:
         sys.exit(str(error))
-    with runs.locked(search.name):
-        print(run(search, arguments.data, arguments.workers))
+    try:
+        with lock.locked(runs.folder(search.name)):
+            print(run(search, arguments.data, arguments.workers))
+    except BlockingIOError as error:
+        sys.exit(str(error))
     report.write_runs(runs.ROOT / "reports")
 
 

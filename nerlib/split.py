@@ -1,6 +1,7 @@
 """Which sentences train, choose and test: drawing the parts, and fingerprints by which runs can be compared."""
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def load(params: Params, root: Path) -> tuple[Corpus, Split]:
                 (("validation", params.data_validation), ("test", params.data_test)) if path}
     if params.pos not in ("none", "constant") and (without := [c.source for c in (main, *official.values()) if c.pos is None]):
         raise ValueError(f"{without[0]}: has no POS column; set pos: none")
+    parts = {"data": main} | {f"data_{part}": piece for part, piece in official.items()}
+    for (one, first), (other, second) in itertools.combinations(parts.items(), 2):
+        if first.sha256 == second.sha256:
+            raise ValueError(f"{other} = {second.source}: holds the same as {one} = {first.source}; what is trained on cannot "
+                             "be held out")
     corpus, given, start = main, {}, len(main)
     if official:
         corpus = join([main, *official.values()])
@@ -65,9 +71,6 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
             rest, drawn = train_test_split(rest, test_size=params.test_size, random_state=seed)
             test = pool[np.isin(units, drawn)]
         if params.split in ("apart", "among"):
-            if validation is not None or not params.validation_size:
-                raise ValueError(f"split: {params.split} draws the validation part itself: leave data_validation out and set "
-                                 "validation_size above 0")
             validation, rest = _beside(rest, params.validation_size, seed, among=params.split == "among")
         if validation is None:
             validation = pool[:0]

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import torch
 import transformers
 from transformers import get_linear_schedule_with_warmup
 
-from nerlib import checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction, reading, runs
+from nerlib import dataset, encoder, evaluation, features, model, runs
 from nerlib.checkpoint import Checkpoints, Moment
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
@@ -31,6 +30,8 @@ from nerlib.split import Split
 # Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
 NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
                 "split_seed", "checkpoint_minutes"}
+SOURCES = [Path(__file__).with_name(f"{name}.py") for name in (  # whose code it depends on
+    "checkpoint corpus dataset decoding encoder evaluation features hardware model prediction reading training").split()]
 DERIVED = ("run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
            "classification_report.*", "model", "index.html", "04_*", "stages/04.json", "figures/03_*", "figures/04_*")
 
@@ -68,8 +69,6 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
     others, they and all that was derived from them are removed first. `watch` is told each epoch and its validation F1,
     and may end the training by raising.
     """
-    if not len(split.validation) and not params.score_test:
-        raise ValueError("validation_size = 0 and score_test = false leave nothing to score: change one of them")
     key = training_key(params, split)
     if (finished := _load(folder, key)) is not None:
         return finished
@@ -202,16 +201,14 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
         "split": {"kind": split.kind, "fingerprint": split.fingerprint, "validation_fingerprint": split.validation_fingerprint,
                   "training_fingerprint": split.training_fingerprint,
                   "notes": split.notes, **{part: len(index) for part, index in split.parts().items()}},
-        "encoder": {"name": params.encoder, "sha256": model.encoder_path(params)[1]}, "training": record}
+        "encoder": encoder.origin(params), "training": record}
 
 
 def training_key(params: Params, split: Split) -> str:
     """sha256 over all that a training's result depends on: parameters, data, encoder and the sources of this package."""
-    modules = (checkpoint, corpus, dataset, decoding, evaluation, features, hardware, model, prediction, reading,
-               sys.modules[__name__])
-    sources = [Path(module.__file__).read_text("utf-8") for module in modules]
+    sources = [path.read_text("utf-8") for path in SOURCES]
     settings = params.model_dump(exclude=NOT_TRAINING)
-    content = [settings, split.fingerprint, split.training_fingerprint, model.encoder_path(params), torch.__version__,
+    content = [settings, split.fingerprint, split.training_fingerprint, encoder.locate(params), torch.__version__,
                transformers.__version__, use_bf16(params), str(device()), sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

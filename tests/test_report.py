@@ -434,6 +434,7 @@ def test_module_writes_the_index_and_named_runs_again_and_refuses_unknown_ones(m
     (tmp_path / "reports").mkdir()
     made(tmp_path / "reports", "one")
     monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr("nerlib.runs.ROOT", tmp_path)
     monkeypatch.setattr("sys.argv", ["report", "one"])
     report.main()
     assert capsys.readouterr().out.split() == [str(tmp_path / "reports" / path) for path in ("one/index.html", "index.html")]

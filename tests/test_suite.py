@@ -52,7 +52,7 @@ def test_every_imported_package_is_a_declared_dependency():
     lines = project["dependencies"] + project["optional-dependencies"]["sweep"]  # nerlib.search alone imports the latter
     declared = {re.match(r"[\w-]+", line)[0].lower() for line in lines}
     names = {"sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "ipykernel", "PIL": "pillow", "nbformat": "nbconvert",
-             "bs4": "nbconvert", "markupsafe": "jinja2"}  # the last four come with those that need them
+             "bs4": "nbconvert", "markupsafe": "jinja2", "huggingface_hub": "transformers"}  # the last five come with those
     sources = [path.read_text("utf-8") for path in (runs.ROOT / "nerlib").glob("*.py")]
     sources += [cell.source for path in NOTEBOOKS for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     imported = set()
@@ -311,11 +311,13 @@ def test_notebook_04_reads_a_model_that_finds(finished, slot, tmp_path, model):
 
 
 @pytest.fixture(scope="module")
-def failed(finished, write_yaml):
+def failed(finished, write_yaml, tmp_path_factory):
     """The same slot again, with parameters that notebook 03 alone cannot do: what the first run left is there."""
+    alike = tmp_path_factory.mktemp("corpus") / "alike.conll"
+    alike.write_text("Bern X B-geo\nslept X O\n\n" * 60)
     folder, _ = finished
     before = runs.read_json(folder / "metrics.json")["test"]["default"]["micro avg"]["f1-score"]
-    done = nerlib(write_yaml(run=folder.name, max_sentences=100, validation_size=0, score_test=False))
+    done = nerlib(write_yaml(run=folder.name, data=str(alike), entity_types="geo", pos_init="pretrained"))
     return folder, done, before
 
 
@@ -324,7 +326,7 @@ def test_runner_names_the_failing_cells_own_error_last_and_exits_with_1(failed):
     _, done, _ = failed
     assert done.returncode == 1
     assert done.stderr.strip().split("\n")[-1].endswith(
-        "ValueError: validation_size = 0 and score_test = false leave nothing to score: change one of them")
+        "ValueError: pos_init = pretrained: the training part's POS sequences say nothing, all of its tags are alike")
 
 
 @pytest.mark.slow
@@ -332,8 +334,8 @@ def test_failed_stage_is_recorded_and_its_page_made(failed):
     folder, done, _ = failed
     assert statuses(folder) == {"01": "complete", "02": "complete", "03": "failed"}
     stage = runs.read_json(folder / "stages/03.json")
-    assert stage["error"].startswith("ValueError: validation_size = 0") and stage["seconds"] > 0
-    assert "leave nothing to score" in (folder / "03_training.html").read_text("utf-8")
+    assert stage["error"].startswith("ValueError: pos_init = pretrained") and stage["seconds"] > 0
+    assert "say nothing" in (folder / "03_training.html").read_text("utf-8")
     assert "failed" in BeautifulSoup((folder / "index.html").read_text("utf-8"), "html.parser").get_text().lower()
     assert not (folder / "04_error_analysis.ipynb").exists() and not (folder / "04_error_analysis.html").exists()
     assert str(folder / "index.html") in done.stderr
@@ -344,6 +346,15 @@ def test_failed_run_does_not_show_the_scores_of_the_run_before_it_as_its_own(fai
     folder, _, before = failed
     page = BeautifulSoup((folder / "index.html").read_text("utf-8"), "html.parser")
     assert f"{before:.3f}" not in page.get_text() and not page("img")
+
+
+@pytest.mark.slow
+def test_failed_run_leaves_the_results_of_the_run_before_it(failed):
+    folder, _, before = failed
+    kept = runs.read_json(folder / "before/metrics.json")["test"]["default"]["micro avg"]["f1-score"]
+    assert kept == before and runs.Run(folder / "before").record["run"] == folder.name
+    pages = {path.stem for path in (folder / "before").glob("*.html")}
+    assert pages == {*runs.STAGES, "index"}
 
 
 @pytest.mark.slow

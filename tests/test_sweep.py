@@ -63,7 +63,7 @@ def test_arguments_give_the_runner_the_parameters_of_the_run(tmp_path):
     ({"comparisons": [["none-true", "none-maybe"]]}, "no configuration is called 'none-maybe'"),
     ({"comparisons": [["none-true", "none-false@vitrbi"]]}, "no configuration is called 'none-false@vitrbi'"),
     ({"comparisons": [["none-true", "none-true"]]}, "names one twice"), ({"comparisons": [["none-true"]]}, "neither a pair"),
-    ({"comparisons": [["none-true", "none-false"]] * 2}, "stands twice"), ({"cell": "{poss}"}, "names 'poss'"),
+    ({"comparisons": [["none-true", "none-false"] for _ in "12"]}, "stands twice"), ({"cell": "{poss}"}, "names 'poss'"),
     ({"comparisons": [["none-true", "none-false"]], "seeds": [1]}, "two seeds"),
     ({"common": {"epohs": 1}}, "did you mean 'epochs'"), ({"grid": {"pos": ["nun"], "word_shape": [True]}}, "'nun'"),
     ({"name": "a b"}, "name"), ({"common": {"epochs": 1}}, "none-false would score the test part"),

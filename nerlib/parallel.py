@@ -1,0 +1,66 @@
+"""One training in several processes, on one machine or on many: accelerate launch -m nerlib.training params/gmb.yaml.
+
+Each process takes its share of every batch, and what all have computed is added up: but for rounding, that is what one
+process alone would have computed. In a process that is alone, nothing of this does anything.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+import torch.distributed as group
+
+Item = TypeVar("Item")
+
+
+def join() -> None:
+    """Take part in the group that `accelerate launch` began, if it did: with a GPU for each process, or on CPUs."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        from accelerate import PartialState  # of the extra "parallel"
+        PartialState()
+
+
+def count() -> int:
+    """How many processes there are."""
+    return group.get_world_size() if group.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is; 0 writes files and talks."""
+    return group.get_rank() if group.is_initialized() else 0
+
+
+def share(items: list[Item]) -> list[Item]:
+    """Those that fall to this process."""
+    return items[rank()::count()]
+
+
+def total(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum over all processes, in place."""
+    if count() > 1:
+        group.all_reduce(tensor)
+    return tensor
+
+
+def add_gradients(weights: Iterable[torch.nn.Parameter]) -> None:
+    """Give each weight the sum of the gradients that all processes have for it."""
+    if count() > 1:
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        added = total(torch.cat([gradient.flatten() for gradient in gradients]))  # one message instead of a hundred
+        for gradient, part in zip(gradients, added.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def gathered(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """What each process calls by this name, in the order of the processes."""
+    found = [tensor] * count()
+    if count() > 1:
+        group.all_gather_object(found, tensor)
+    return found
+
+
+def wait() -> None:
+    """Until all have come here."""
+    if count() > 1:
+        group.barrier()

@@ -1,0 +1,35 @@
+"""What made a run: commit, package versions, hardware."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "seqeval", "papermill", "matplotlib")
+
+
+def git_state() -> dict[str, Any]:
+    """The commit that is checked out and whether the tree is as committed; None where git cannot say."""
+    here = Path(__file__).parent
+    try:
+        commit, changes = (subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+                           for words in (("rev-parse", "HEAD"), ("status", "--porcelain")))
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return {"commit": None, "clean": None}
+    return {"commit": commit, "clean": not changes}
+
+
+def provenance() -> dict[str, Any]:
+    """What made a run: commit, package versions, hardware."""
+    import torch  # here, since readers of finished runs need no torch
+
+    return {
+        "git": git_state(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "hardware": {
+            "cpu": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(), "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(), "system": platform.system(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}}
