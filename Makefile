@@ -73,7 +73,7 @@ help: ## this list
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install -q -e ".[test,bench,sweep,slurm]"
+	$(BIN)/pip install -q -e ".[test,bench,sweep,slurm,parallel]"
 	@touch $@
 
 .venv/installed-sweep: .venv/installed

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from nerlib import parallel
 from nerlib.dataset import LengthBatches
 from nerlib.runs import read_json, write_json
 
@@ -48,10 +49,11 @@ class Moment:
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that is a tensor, under names of its own."""
         state = self.optimizer.state_dict()["state"]
-        random = {"random.cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            random["random.cuda"] = torch.cuda.get_rng_state()
-        return {**_named("net", self.net.state_dict()), **_named("best", self.best_weights), **random, "loss": self.loss,
+        random = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+        random = {f"random.{kind}.{rank}": state for kind, own in random.items()
+                  for rank, state in enumerate(parallel.gathered(own))}
+        return {**_named("net", self.net.state_dict()), **_named("best", self.best_weights), **random,
+                "loss": parallel.total(self.loss.clone()),
                 **{f"optimizer.{index}.{name}": tensor for index, values in state.items() for name, tensor in values.items()}}
 
     def numbers(self) -> dict[str, Any]:
@@ -64,7 +66,8 @@ class Moment:
         for name in SIMPLE:
             setattr(self, name, numbers[name])
         self.net.load_state_dict(_part(tensors, "net"))
-        self.best_weights, self.loss = _part(tensors, "best"), tensors["loss"].to(self.loss.device)
+        self.best_weights = _part(tensors, "best")
+        self.loss = tensors["loss"].to(self.loss.device) * (parallel.rank() == 0)  # that of all is added up again
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer").items():
             index, key = name.split(".", 1)
@@ -72,9 +75,11 @@ class Moment:
         self.optimizer.load_state_dict({"state": state, "param_groups": numbers["groups"]})
         self.schedule.load_state_dict(numbers["schedule"])
         self.order.random.bit_generator.state = self.drawn
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"])
+        own = parallel.rank()  # a process that there was none of before goes on with the numbers that it began with
+        if f"random.cpu.{own}" in tensors:
+            torch.set_rng_state(tensors[f"random.cpu.{own}"])
+        if f"random.cuda.{own}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"random.cuda.{own}"])
 
 
 SIMPLE = ("epoch", "done", "drawn", "words", "seconds", "history", "best_f1", "best_epoch")
@@ -93,15 +98,18 @@ class Checkpoints:
         return 0 < self.seconds <= time.monotonic() - self.last
 
     def save(self, moment: Moment) -> float:
-        """Write a checkpoint, which appears whole or not at all; older ones but the last go. Returns the seconds it took."""
+        """Write a checkpoint, which appears whole or not at all; older ones but the last go. Returns the seconds it took. Of
+        several processes all must call this."""
         if not self.seconds:
             return 0.0
-        began = time.perf_counter()
+        began, tensors = time.perf_counter(), moment.tensors()
+        if parallel.rank():
+            return 0.0
         number = 1 + max((int(path.name) for path in self._all()), default=0)
         unfinished = self.folder / f".{number}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        save_file({name: tensor.contiguous() for name, tensor in moment.tensors().items()}, unfinished / "tensors.safetensors")
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished / "tensors.safetensors")
         write_json(unfinished / "state.json", moment.numbers() | {"key": self.key, "resumed_at": self.resumed_at})
         unfinished.rename(self.folder / str(number))
         for old in self._all()[:-KEPT]:
@@ -122,7 +130,8 @@ class Checkpoints:
                 moment.set(tensors, numbers)
                 where = f"epoch {moment.epoch}, step {moment.done}"
                 self.resumed_at = [*numbers["resumed_at"], where]
-                print(f"going on after {where}", flush=True)
+                if not parallel.rank():
+                    print(f"going on after {where}", flush=True)
                 return True
         self.remove()
         return False

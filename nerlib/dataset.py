@@ -99,7 +99,9 @@ class NERDatasetWithPOS(Dataset):
 
     def collate(self, items: list[dict[str, torch.Tensor]], length: int = 0) -> dict[str, torch.Tensor]:
         """Pad items to `length` or, if 0, to the longest of them; each tensor (items, length), of a lexicon with a third
-        dimension."""
+        dimension. No items, as where a batch has fewer windows than there are processes, become one without labels."""
+        if not items:
+            items = [self[0] | {name: torch.full_like(self[0][name], IGNORE_LABEL) for name in ("labels", "pos_labels")}]
         longest = max(len(item["input_ids"]) for item in items)
         length = length or min(rounded(longest), max(self.max_length, longest))
         fill = {"input_ids": self.pad_id, "attention_mask": 0, "labels": IGNORE_LABEL, "pos_tags": PAD_POS,

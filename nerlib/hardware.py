@@ -3,9 +3,11 @@
 import ctypes
 import os
 import sys
+from typing import Any
 
 import torch
 
+from nerlib.dataset import MULTIPLE
 from nerlib.params import Params
 
 # oneDNN makes a kernel for each shape of matrices and forgets the oldest: by default it keeps fewer than an epoch needs.
@@ -49,3 +51,17 @@ def keep_memory() -> None:
     if mallopt:
         mallopt(-3, 2**25)  # M_MMAP_THRESHOLD: 32 MiB, the most that is allowed
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def levers(params: Params) -> dict[str, Any]:
+    """What makes this training fast or slow, as it was chosen for this machine; benchmarks/ shows what each is worth.
+
+    bf16 matrix products are two to six times as fast as fp32 ones where the hardware has instructions for them.
+    Encoder dropout draws random numbers in one thread. Embeddings, if frozen, need no gradient, no clipping, no update.
+    Batches of similar lengths hold half as much padding. See also `keep_memory`, MULTIPLE and the primitive cache.
+    """
+    return {"device": str(device()), "precision": "bf16" if use_bf16(params) else "fp32", "attention": attention(),
+            "threads": torch.get_num_threads(), "encoder_dropout": params.encoder_dropout,
+            "freeze_embeddings": params.freeze_embeddings, "similar_lengths": params.similar_lengths,
+            "padding": params.padding, "lengths_rounded_to": MULTIPLE,
+            "primitive_cache": int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])}

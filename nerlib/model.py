@@ -86,9 +86,12 @@ class BERTNERWithPOS(nn.Module):
         return torch.cat([hidden, embedded], dim=-1), pos_logits
 
 
-def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross entropy over the labelled pieces, natural logarithm: (B, T, L) and (B, T) → scalar."""
-    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_LABEL)
+def loss(logits: torch.Tensor, labels: torch.Tensor, words: int = 0) -> torch.Tensor:
+    """Mean cross entropy over the labelled pieces, natural logarithm: (B, T, L) and (B, T) → scalar. `words`: by how many to
+    divide, where these are only a share of a batch."""
+    summed = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_LABEL,
+                                         reduction="sum")
+    return summed / (words or (labels != IGNORE_LABEL).sum())
 
 
 def load_encoder(params: Params) -> tuple[BertModel, PreTrainedTokenizerBase]:

@@ -1,4 +1,7 @@
-"""One training in several processes, on one machine or on many: accelerate launch -m nerlib.training params/gmb.yaml.
+"""One training in several processes, on one machine or on many.
+
+    accelerate launch -m nerlib.training params/gmb.yaml            on GPUs
+    torchrun --nproc-per-node 2 -m nerlib.training params/gmb.yaml  on CPUs, for which Accelerate's launcher wants MPI
 
 Each process takes its share of every batch, and what all have computed is added up: but for rounding, that is what one
 process alone would have computed. In a process that is alone, nothing of this does anything.
@@ -15,7 +18,7 @@ Item = TypeVar("Item")
 
 
 def join() -> None:
-    """Take part in the group that `accelerate launch` began, if it did: with a GPU for each process, or on CPUs."""
+    """Take part in the group that a launcher began, if one did: with a GPU for each process, or on CPUs."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         from accelerate import PartialState  # of the extra "parallel"
         PartialState()

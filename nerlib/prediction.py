@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from nerlib import dataset, decoding
+from nerlib import dataset, decoding, parallel
 from nerlib.corpus import Corpus, ranges
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
 from nerlib.hardware import device, use_bf16
@@ -35,9 +35,9 @@ class Prediction:
 def predict(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params, label: str = "") -> Prediction:
     """Labels, scores and POS of the data's words, in their order."""
     net.eval()
-    scores = np.empty((len(data.words), net.classifier.out_features), np.float32)
-    pos = None if net.pos_classifier is None else np.empty(len(data.words), np.int64)
-    batches = dataset.batches_by_pieces(data.lengths, PREDICTED_AT_ONCE[device().type])
+    scores = np.zeros((len(data.words), net.classifier.out_features), np.float32)
+    pos = None if net.pos_classifier is None else np.zeros(len(data.words), np.int64)
+    batches = parallel.share(dataset.batches_by_pieces(data.lengths, PREDICTED_AT_ONCE[device().type]))
     loader = data.loader(batches)
     for windows, batch in zip(batches, progress(loader, label) if label else loader, strict=True):
         labelled = batch.pop("labels") != IGNORE_LABEL
@@ -48,6 +48,9 @@ def predict(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params, label:
         scores[rows] = torch.log_softmax(logits.float(), -1).cpu()[labelled].numpy()
         if pos is not None:
             pos[rows] = pos_logits.argmax(-1).cpu()[labelled].numpy()
+    if parallel.count() > 1:  # each word was predicted by one process, and is zero in the others
+        scores = parallel.total(torch.from_numpy(scores).to(device())).cpu().numpy()
+        pos = None if pos is None else parallel.total(torch.from_numpy(pos).to(device())).cpu().numpy()
     by_viterbi = params.decoder == "viterbi"
     labels = decoding.viterbi(scores, data.offsets, data.vocabulary.labels) if by_viterbi else scores.argmax(1)
     return Prediction(labels, scores, pos, net.pos_embedding is not None)
@@ -82,4 +85,4 @@ def progress(items: Iterable, label: str, done: int = 0, unit: str = "batch") ->
     interactive = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
     seconds = 1 if interactive else 30
     return tqdm(items, desc=label, unit=unit, mininterval=seconds, maxinterval=max(10, seconds), file=sys.stderr,
-                initial=done, total=done + len(items) if isinstance(items, Sized) else None)
+                initial=done, total=done + len(items) if isinstance(items, Sized) else None, disable=parallel.rank() > 0)

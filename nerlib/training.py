@@ -1,10 +1,12 @@
 """The training loop, prediction, and the tables that all scores and figures are computed from."""
 
+import argparse
+import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,21 +19,23 @@ import torch
 import transformers
 from transformers import get_linear_schedule_with_warmup
 
-from nerlib import dataset, encoder, evaluation, features, model, runs
+from nerlib import dataset, encoder, evaluation, features, model, parallel, runs
 from nerlib.checkpoint import Checkpoints, Moment
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
-from nerlib.hardware import attention, device, keep_memory, repeatable, use_bf16
+from nerlib.hardware import device, keep_memory, levers, repeatable, use_bf16
+from nerlib.lock import locked
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
 from nerlib.prediction import predict, progress, table
-from nerlib.split import Split
+from nerlib.split import Split, load
 
 # Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
 NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
                 "split_seed", "checkpoint_minutes"}
 SOURCES = [Path(__file__).with_name(f"{name}.py") for name in (  # whose code it depends on
-    "checkpoint corpus dataset decoding encoder evaluation features hardware model prediction reading training").split()]
+    "checkpoint corpus dataset decoding encoder evaluation features hardware model parallel prediction reading "
+    "training").split()]
 DERIVED = ("run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
            "classification_report.*", "model", "index.html", "04_*", "stages/04.json", "figures/03_*", "figures/04_*")
 
@@ -46,20 +50,6 @@ class Training:
     record: dict[str, Any]  # key, best_epoch, seconds, pieces_per_second, precision, …
 
 
-def levers(params: Params) -> dict[str, Any]:
-    """What makes this training fast or slow, as it was chosen for this machine; benchmarks/ shows what each is worth.
-
-    bf16 matrix products are two to six times as fast as fp32 ones where the hardware has instructions for them.
-    Encoder dropout draws random numbers in one thread. Embeddings, if frozen, need no gradient, no clipping, no update.
-    Batches of similar lengths hold half as much padding. See also `keep_memory`, MULTIPLE and the primitive cache.
-    """
-    return {"device": str(device()), "precision": "bf16" if use_bf16(params) else "fp32", "attention": attention(),
-            "threads": torch.get_num_threads(), "encoder_dropout": params.encoder_dropout,
-            "freeze_embeddings": params.freeze_embeddings, "similar_lengths": params.similar_lengths,
-            "padding": params.padding, "lengths_rounded_to": dataset.MULTIPLE,
-            "primitive_cache": int(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])}
-
-
 def train(params: Params, data: Corpus, split: Split, folder: Path,
           watch: Callable[[int, float], None] | None = None) -> Training:
     """Fine-tune on the training part, keep the best epoch by validation micro F1, predict validation and test once.
@@ -72,13 +62,16 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
     key = training_key(params, split)
     if (finished := _load(folder, key)) is not None:
         return finished
-    for path in [path for pattern in DERIVED for path in folder.glob(pattern)]:
+    parallel.wait()
+    for path in [path for pattern in DERIVED for path in folder.glob(pattern)] if not parallel.rank() else ():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     began = time.perf_counter()
     vocabulary, given = Vocabulary.of(data, params.pos), features.given_pos(data, params.pos, params.seed)
     lexicon, said = features.lexicon_of(data, split.training) if params.lexicon else (None, None)
     net, tokenizer = model.build(params, vocabulary)
+    if parallel.rank():  # dropout of its own; the weights are everywhere the same
+        torch.manual_seed(params.seed + parallel.rank() * 2**32)
     if params.pos_init == "pretrained":
         size = net.pos_embedding.embedding_dim
         vectors = features.pretrained_pos(data, split.training, vocabulary.pos, size, params.seed)
@@ -108,14 +101,16 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
         {"key": key, "best_epoch": best_epoch, "resumed_at": kept.resumed_at, "labels": vocabulary.labels, "pieces": pieces,
          "seconds": {name: round(float(value), 1) for name, value in seconds.items()},
          "steps": -(-len(parts["training"]) // params.batch_size) * params.epochs,
-         "pieces_per_second": round(pieces / training_seconds), **levers(params),
+         "pieces_per_second": round(pieces / training_seconds), "processes": parallel.count(), **levers(params),
          "parameters": sum(weight.numel() for weight in net.parameters()),
          "windows": {part: len(windows) for part, windows in parts.items()},
          "made": {"completed": runs.now(), **runs.provenance()}})  # what made it, which a later run that loads it is not
-    _write(result, data.table(split.training), folder)
-    model.save(net.cpu(), tokenizer, vocabulary, lexicon, params, folder / "model")
-    runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
-    kept.remove()
+    if not parallel.rank():
+        _write(result, data.table(split.training), folder)
+        model.save(net.cpu(), tokenizer, vocabulary, lexicon, params, folder / "model")
+        runs.write_json(folder / "model" / "training.json", result.record)  # last: the others are complete if it is there
+        kept.remove()
+    parallel.wait()
     return result
 
 
@@ -151,15 +146,18 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
         start, now.drawn = time.perf_counter() - now.seconds, order.random.bit_generator.state
         net.train()
         todo = list(order)[now.done:]
-        for batch in progress(data.loader(todo, params.padding), f"epoch {epoch} of {params.epochs}", now.done):
-            labelled = int((batch["labels"] != IGNORE_LABEL).sum())
+        mine = [parallel.share(batch) for batch in todo]
+        for batch in progress(data.loader(mine, params.padding), f"epoch {epoch} of {params.epochs}", now.done):
+            known = torch.tensor([(batch["labels"] != IGNORE_LABEL).sum(), kept is not None and kept.due()])
+            labelled, due = parallel.total(known.to(device() if parallel.count() > 1 else "cpu")).tolist()
             batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
             labels, pos_labels = batch.pop("labels"), batch.pop("pos_labels")
             with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
                 logits, pos_logits = net(**batch)
-            loss = model.loss(logits, labels)
+            loss = model.loss(logits, labels, labelled)
             optimizer.zero_grad()
-            (loss if pos_logits is None else loss + model.loss(pos_logits, pos_labels)).backward()
+            (loss if pos_logits is None else loss + model.loss(pos_logits, pos_labels, labelled)).backward()
+            parallel.add_gradients(encoder + head)
             if params.max_grad_norm:
                 torch.nn.utils.clip_grad_norm_(encoder + head, params.max_grad_norm)
             optimizer.step()
@@ -167,10 +165,11 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
             now.loss += loss.detach() * labelled  # stays on the device: a GPU is waited for once an epoch
             now.words += labelled
             now.done += 1
-            if kept and kept.due():
+            if due:
                 now.seconds = time.perf_counter() - start
                 start += kept.save(now)  # which is not training
-        row = {"epoch": epoch, "training_loss": now.loss.item() / now.words, "training_seconds": time.perf_counter() - start}
+        row = {"epoch": epoch, "training_loss": parallel.total(now.loss).item() / now.words,
+               "training_seconds": time.perf_counter() - start}
         if validate:
             predicted, _ = validation = validate()
             micro = evaluation.report(predicted)["micro avg"]
@@ -228,3 +227,23 @@ def _load(folder: Path, key: str) -> Training | None:
         return None
     return Training(pd.read_csv(folder / "history.csv"), pd.read_parquet(folder / "predictions.parquet"),
                     np.load(folder / "scores.npy", allow_pickle=False), content)
+
+
+def main() -> None:
+    """Train as notebook 03 does, which then finds the training finished, in as many processes as `accelerate launch` began."""
+    parser = argparse.ArgumentParser(prog="accelerate launch -m nerlib.training", description=main.__doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE.yaml", help="parameter files; a later one wins")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter more")
+    arguments = parser.parse_args()
+    parallel.join()
+    try:
+        params = Params.from_yaml(*arguments.files, **dict(arguments.p))
+        folder = runs.folder(params.run)
+        with contextlib.nullcontext() if parallel.rank() else locked(folder):
+            train(params, *load(params, runs.ROOT), folder)
+    except (ValueError, OSError) as error:
+        sys.exit(1 if parallel.rank() else str(error))
+
+
+if __name__ == "__main__":
+    main()

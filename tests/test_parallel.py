@@ -1,0 +1,104 @@
+"""One training in two processes beside the same in one: step by step, killed and started again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from nerlib import runs
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("accelerate", reason="the extra parallel is not installed")
+TRAINER = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from nerlib import parallel, training
+
+steps, real = [], torch.optim.AdamW.step
+def step(optimizer, *arguments, **options):
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    gradients = [float(weight.grad.double().norm()) for weight in weights]
+    result = real(optimizer, *arguments, **options)
+    steps.append([*gradients, *(float(weight.double().norm()) for weight in weights)])
+    if len(steps) == int(os.environ.get("DIES_AFTER", 0)) and parallel.rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+torch.optim.AdamW.step = step
+training.main()
+Path(f"{os.environ['STEPS']}.{parallel.rank()}").write_text(json.dumps(steps))
+"""
+
+
+@pytest.fixture(scope="module")
+def train(tiny, tmp_path_factory):
+    """Train in so many processes: exit code, what it said, the run's folder, the norms of gradients and weights at each
+    step of each process. 43 windows in batches of 7: the last one has a window for one process only."""
+    folder, names = tmp_path_factory.mktemp("parallel"), []
+    (folder / "trainer.py").write_text(TRAINER)
+
+    def train(processes, name, **environment):
+        if name not in names:
+            names.append(name)
+        dropout = {"dropout": 0.0, "max_grad_norm": 0.0} if "still" in name else {"dropout": 0.3, "encoder_dropout": 0.1}
+        values = {"run": name, "encoder": str(tiny), "epochs": 3,
+                  "max_sentences": 60, "batch_size": 7, "precision": "fp32", "pos": "predicted", "learning_rate": 5e-3,
+                  "head_learning_rate": 1e-2, "checkpoint_minutes": 1e-9, "lexicon": True, **dropout}
+        (folder / "params.yaml").write_text(yaml.safe_dump(values))
+        launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
+        done = subprocess.run([sys.executable, *launch, str(folder / "trainer.py"), str(folder / "params.yaml")], cwd=runs.ROOT,
+                              env=os.environ | {"OMP_NUM_THREADS": "1", "STEPS": str(folder / name)} | environment,
+                              capture_output=True, text=True, timeout=600)
+        steps = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}.*"))]
+        return done, runs.ROOT / "reports" / name, steps
+    yield train
+    for name in names:
+        shutil.rmtree(runs.ROOT / "reports" / name, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def prefix():
+    return f"test-{uuid.uuid4().hex[:8]}"
+
+
+def test_two_processes_take_the_steps_that_one_takes(train, prefix):
+    (one, alone, whole), (two, shared, halves) = train(1, f"{prefix}-still-1"), train(2, f"{prefix}-still-2")
+    assert one.returncode == two.returncode == 0, one.stderr[-2000:] + two.stderr[-3000:]
+    [steps], [first, second] = whole, halves
+    assert len(steps) == 21 and first == second, "all processes have the same weights after each step"
+    np.testing.assert_allclose(first, steps, rtol=1e-4, atol=2e-5)  # the bias of attention's keys has no gradient but noise
+    records = [runs.read_json(folder / "model/training.json") for folder in (alone, shared)]
+    assert [record["processes"] for record in records] == [1, 2] and records[0]["windows"]["training"] % 7 == 1
+    assert records[0]["key"] == records[1]["key"], "notebook 03 finds the training finished"
+    tables = [pd.read_parquet(folder / "predictions.parquet") for folder in (alone, shared)]
+    assert tables[0][["sentence", "position", "word"]].equals(tables[1][["sentence", "position", "word"]])
+    scores = [np.load(folder / "scores.npy") for folder in (alone, shared)]
+    np.testing.assert_allclose(*scores, atol=1e-3)
+    assert np.abs(np.exp(scores[1]).sum(1) - 1).max() < 1e-5, "each word was predicted once"
+    histories = [pd.read_csv(folder / "history.csv").filter(regex="loss|f1") for folder in (alone, shared)]
+    np.testing.assert_allclose(*histories, rtol=1e-3)
+
+
+def test_a_process_that_dies_ends_all_and_the_same_command_goes_on_to_the_same_bytes(train, prefix):
+    whole, folder, _ = train(2, f"{prefix}-whole")
+    killed, other, _ = train(2, f"{prefix}-killed", DIES_AFTER="10")
+    assert whole.returncode == 0 and killed.returncode != 0, killed.stderr[-2000:]
+    assert (other / "checkpoints").is_dir() and not (other / "model").exists()
+    again, other, _ = train(2, f"{prefix}-killed")
+    assert again.returncode == 0 and "going on after epoch 2, step " in again.stdout, again.stdout + again.stderr[-2000:]
+    for name in ("predictions.parquet", "scores.npy", "model/model.safetensors"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_wrong_parameters_are_named(tmp_path):
+    (tmp_path / "wrong.yaml").write_text("epohs: 3\n")
+    done = subprocess.run([sys.executable, "-m", "nerlib.training", str(tmp_path / "wrong.yaml")], cwd=runs.ROOT,
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "did you mean 'epochs'" in done.stderr and "Traceback" not in done.stderr
