@@ -20,8 +20,10 @@ def locked(folder: Path, wait: bool = False) -> Iterator[int]:
     The lock ends with the last process that has the descriptor, so a child that outlives its killed parent keeps it.
     """
     with _hold(folder, wait) as file:
-        yield file.fileno()
-        file.truncate(0)
+        try:
+            yield file.fileno()
+        finally:
+            file.truncate(0)
 
 
 def take(folder: Path) -> None:

@@ -227,8 +227,8 @@ def test_the_lock_refuses_waits_or_is_free(tmp_path):
     thread.join(10)
     waited.pop().close()
     assert "pid" in (tmp_path / ".lock").read_text()  # as one that was killed leaves it
-    with lock.locked(tmp_path):
-        pass
+    with pytest.raises(SystemExit), lock.locked(tmp_path):
+        sys.exit("a notebook failed")
     assert (tmp_path / ".lock").read_text() == ""
 
 

@@ -292,9 +292,9 @@ def test_run_made_again_is_the_same_byte_by_byte_and_another_seed_is_not(finishe
 
 
 @pytest.mark.slow
-def test_repeat_of_nothing_says_what_is_missing(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "nerlib.runs", "repeat", str(tmp_path / "none")], text=True,
-                          capture_output=True)
+@pytest.mark.parametrize("given", ["none", str(runs.ROOT / "reports/none")])
+def test_repeat_of_nothing_says_what_is_missing(given):
+    done = subprocess.run([sys.executable, "-m", "nerlib.runs", "repeat", given], text=True, capture_output=True)
     assert done.returncode == 1 and "reports/none/run.json: no finished training under this name" in done.stderr
 
 
