@@ -73,7 +73,7 @@ def test_two_processes_take_the_steps_that_one_takes(train, prefix):
     assert one.returncode == two.returncode == 0, one.stderr[-2000:] + two.stderr[-3000:]
     [steps], [first, second] = whole, halves
     assert len(steps) == 21 and first == second, "all processes have the same weights after each step"
-    np.testing.assert_allclose(first, steps, rtol=1e-4, atol=2e-5)  # the bias of attention's keys has no gradient but noise
+    np.testing.assert_allclose(first, steps, rtol=1e-4, atol=1e-4)  # atol: the bias of attention's keys has a gradient of noise
     records = [runs.read_json(folder / "model/training.json") for folder in (alone, shared)]
     assert [record["processes"] for record in records] == [1, 2] and records[0]["windows"]["training"] % 7 == 1
     assert records[0]["key"] == records[1]["key"], "notebook 03 finds the training finished"
