@@ -73,7 +73,7 @@ help: ## this list
 	@touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/pip install -q -e ".[test,bench,sweep,slurm,parallel]"
+	$(BIN)/pip install -q -e ".[test,bench,sweep,slurm,parallel,kaggle]"
 	@touch $@
 
 .venv/installed-sweep: .venv/installed

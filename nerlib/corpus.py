@@ -1,7 +1,13 @@
-"""A tagged corpus as flat arrays: reading and checking it."""
+"""A tagged corpus as flat arrays: reading and checking it.
 
+    python -m nerlib.corpus fetch                        downloads the Kaggle corpus to data/ner_dataset.csv
+    python -m nerlib.corpus convert mine.csv mine.jsonl  from one layout to another: .csv (Kaggle's), .conll, .jsonl
+"""
+
+import argparse
 import hashlib
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,17 +94,20 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def read(source: str | Path) -> Corpus:
-    """Read 'sample', a CSV in the Kaggle GMB layout (plain or zipped) or a CoNLL column file.
+    """Read 'sample', a CSV in the Kaggle GMB layout, a CoNLL column file, or JSON lines (.jsonl); each may be zipped.
 
     CSV: columns `Sentence #` (on a sentence's first row, or on all), Word, POS (optional), Tag, separated by commas,
     semicolons or tabs. Columns: word, POS (if there are three or more), …, tag, separated by tabs or blanks; an empty
-    line ends a sentence. Text is UTF-8 or else Windows-1252, or UTF-16 with a byte order mark. IOB1, IOBES and BILOU tags
-    become IOB2. Raises FileNotFoundError, or ValueError with file, line and value.
+    line ends a sentence. JSON lines: as `reading.read_spans` says. Text is UTF-8 or else Windows-1252, or
+    UTF-16 with a byte order mark. IOB1, IOBES and BILOU tags become IOB2. Raises FileNotFoundError, or ValueError with file,
+    line and value.
     """
     name = str(source)
     data, member = (sample.gmb_csv(), "sample.csv") if name == "sample" else reading.load(Path(source))
     text = reading.decode(data, name)
-    columns = reading.read_csv(text, name) if reading.is_csv(text, member) else reading.read_columns(text, name)
+    layout = reading.read_spans if member.lower().endswith(".jsonl") else (
+        reading.read_csv if reading.is_csv(text, member) else reading.read_columns)
+    columns = layout(text, name)
     lines, starts = columns["line"], columns["start"]
     if not len(lines):
         raise ValueError(f"{name}: holds no words")
@@ -163,3 +172,31 @@ def join(corpora: Sequence[Corpus]) -> Corpus:
         source=" + ".join(c.source for c in corpora),
         sha256=hashlib.sha256("".join(c.sha256 for c in corpora).encode()).hexdigest(),
         notes=tuple(f"{c.source}: {note}" for c in corpora for note in c.notes))
+
+
+def main() -> None:
+    from nerlib import writing  # here, since it needs what stands above
+    from nerlib.runs import ROOT
+
+    parser = argparse.ArgumentParser(prog="python -m nerlib.corpus", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("fetch", help="download the Kaggle corpus")
+    convert = commands.add_parser("convert", help="write a corpus in another layout")
+    convert.add_argument("source", help="a corpus")
+    convert.add_argument("target", type=Path, help="a new file; its name says the layout")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "fetch":
+            return print(writing.fetch(ROOT / "data"))
+        if arguments.target.exists():
+            raise ValueError(f"{arguments.target} exists already; choose another name")
+        data = read(arguments.source)
+        writing.write(data, arguments.target)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+    print(*data.notes, f"{arguments.target}: {len(data):,} sentences, {len(data.words):,} words", sep="\n")
+
+
+if __name__ == "__main__":
+    main()

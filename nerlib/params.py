@@ -42,7 +42,7 @@ class Params(BaseModel):
 
     run: RunName = Field("quickstart", description="name of the run: its results stand in reports/<run>/; not 'results'")
     data: str = Field("sample", min_length=1,
-                      description="'sample' (built in), or a GMB CSV (also zipped) or a CoNLL column file")
+                      description="'sample' (built in), or a GMB CSV, CoNLL columns or JSON lines, also zipped")
     data_validation: str = Field("", description="official validation part; '': taken from the training part")
     data_test: str = Field("", description="official test part; '': taken from data")
     entity_types: str = Field("geo gpe org per tim", min_length=1,

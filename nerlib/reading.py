@@ -1,15 +1,19 @@
-"""Corpus files as columns of text: unzipping, encodings, CSV in the Kaggle layout, CoNLL columns."""
+"""Corpus files as columns of text: unzipping, encodings, CSV in the Kaggle layout, CoNLL columns, JSON lines."""
 
 import codecs
 import csv
 import io
+import json
 import warnings
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from nerlib.words import positions, split
 
 ID, WORD, POS, TAG = "Sentence #", "Word", "POS", "Tag"
 LARGEST = 2**30  # bytes of an unzipped corpus, seventy times the Kaggle one
@@ -176,3 +180,53 @@ def read_columns(text: str, name: str) -> dict[str, np.ndarray]:
     columns = {WORD: table[:, 0], POS: table[:, 1], TAG: table[:, 2], "start": table[:, 3].astype(bool),
                "line": table[:, 4].astype(int)}
     return columns if width > 2 else {column: values for column, values in columns.items() if column != POS}
+
+
+def read_spans(text: str, name: str) -> dict[str, np.ndarray]:
+    """As `read_csv`, from JSON lines: {"text": …} or {"words": […], "pos": […]}, and "spans": [{"start", "end", "label"}] in
+    characters of the text, or of the words joined by blanks. A text is split into sentences and words."""
+    rows: list[tuple] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            rows += _row_of_spans(json.loads(line), number)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{name}, line {number}: {error}") from None
+    table = np.array(rows, object).reshape(-1, 5)
+    if (with_pos := table[:, 1] != None).any() and not with_pos.all():  # noqa: E711  (elementwise)
+        raise ValueError(f"{name}, line {table[(~with_pos).argmax(), 4]}: no POS tags, which line "
+                         f"{table[with_pos.argmax(), 4]} has")
+    return {WORD: table[:, 0], **({POS: table[:, 1]} if with_pos.any() else {}), TAG: table[:, 2],
+            "start": table[:, 3].astype(bool), "line": table[:, 4].astype(int)}
+
+
+def _row_of_spans(content: Any, number: int) -> list[tuple]:
+    """Word, POS or None, tag, start, line of each word of a line. Raises ValueError."""
+    known = isinstance(content, dict) and isinstance(content.get("spans"), list)
+    source, words, pos = (content.get("text"), content.get("words"), content.get("pos")) if known else (None, None, None)
+    listed = [value for value in (words, pos) if value is not None]
+    if (isinstance(source, str) == isinstance(words, list) or (pos is not None and words is None) or not all(
+            isinstance(value, list) and all(isinstance(item, str) for item in value) for value in listed)):
+        raise ValueError('not {"text": …, "spans": […]}, nor {"words": […], "pos": […] (optional), "spans": […]}: '
+                         f"{json.dumps(content, ensure_ascii=False)[:80]}")
+    if pos is not None and len(pos) != len(words):
+        raise ValueError(f"{len(pos)} POS tags for {len(words)} words")
+    source, sentences = (" ".join(words), [positions(words)]) if words is not None else (source, split(source))
+    places = [place for sentence in sentences for place in sentence]
+    if not places:
+        raise ValueError("no words")
+    begins, ends = ({place[side]: word for word, place in enumerate(places)} for side in (0, 1))
+    starts = set(np.cumsum([0, *map(len, sentences)]).tolist())
+    tags = ["O"] * len(places)
+    for span in content["spans"]:
+        try:
+            first, last, label = begins[span["start"]], ends[span["end"]], span["label"] + ""
+        except (TypeError, KeyError):
+            raise ValueError(f"span {json.dumps(span, ensure_ascii=False)[:80]}: needs start, end and label, and has to begin "
+                             "and end where words do") from None
+        if last < first or any(tag != "O" for tag in tags[first:last + 1]) or starts & set(range(first + 1, last + 1)):
+            raise ValueError(f"span {json.dumps(span, ensure_ascii=False)[:80]}: overlaps another one, is in two sentences, or "
+                             "ends before it begins")
+        tags[first:last + 1] = [f"B-{label}", *[f"I-{label}"] * (last - first)]
+    return [(source[a:b], pos and pos[word], tags[word], word in starts, number) for word, (a, b) in enumerate(places)]

@@ -12,7 +12,6 @@ exit code is 1. Only as many lines as are tagged at once are in memory.
 
 import argparse
 import json
-import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,20 +22,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from nltk.tokenize import NLTKWordTokenizer
-from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
 from nerlib import evaluation, features, model, prediction
 from nerlib.corpus import Corpus
 from nerlib.dataset import NERDatasetWithPOS, encode
 from nerlib.hardware import device
 from nerlib.model import Saved
+from nerlib.words import positions, split
 
 AT_ONCE = 1000  # texts that are in memory, and sorted by length, together
-PUNKT = PunktParameters()
-PUNKT.abbrev_types = set(  # after which a full stop ends no sentence; Punkt itself knows none without a download
-    "mr mrs ms dr prof gen col lt sgt capt maj adm gov sen rep rev hon st jr sr inc corp co ltd bros vs etc e.g i.e a.m p.m "
-    "u.s u.n u.k e.u d.c jan feb apr jun jul aug sep sept oct nov dec".split())
 
 
 @dataclass(frozen=True)
@@ -147,23 +141,6 @@ class Tagger:
             for number, _ in some:
                 yield {"line": number, "error": errors[number]} if number in errors else {
                     "line": number, "mentions": [asdict(mention) for mention in found[number]]}
-
-
-def split(text: str) -> list[list[tuple[int, int]]]:
-    """Sentences of a text, each as its words' (start, end): a line break ends a sentence, else Punkt finds its end (Kiss and
-    Strunk 2006); words as in the Penn Treebank."""
-    sentences = []
-    for line in re.finditer(r"[^\r\n]+", text):
-        for begin, end in PunktSentenceTokenizer(PUNKT).span_tokenize(line.group()):
-            spans = NLTKWordTokenizer().span_tokenize(line.group()[begin:end])
-            sentences.append([(line.start() + begin + a, line.start() + begin + b) for a, b in spans])
-    return [spans for spans in sentences if spans]
-
-
-def positions(words: Sequence[str]) -> list[tuple[int, int]]:
-    """Where each word stands when all are joined by blanks: (start, end)."""
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1
-    return [(int(end) - len(word), int(end)) for word, end in zip(words, ends, strict=True)]
 
 
 def _read(line: bytes, as_json: bool) -> tuple[str | list[str], list[str] | None]:

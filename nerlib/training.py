@@ -35,7 +35,7 @@ NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", 
                 "split_seed", "checkpoint_minutes"}
 SOURCES = [Path(__file__).with_name(f"{name}.py") for name in (  # whose code it depends on
     "checkpoint corpus dataset decoding encoder evaluation features hardware model parallel prediction reading "
-    "training").split()]
+    "training words").split()]
 DERIVED = ("run.json", "metrics.json", "predictions.parquet", "training.parquet", "scores.npy", "history.csv",
            "classification_report.*", "model", "index.html", "04_*", "stages/04.json", "figures/03_*", "figures/04_*")
 
