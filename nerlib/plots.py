@@ -16,6 +16,7 @@ from matplotlib.text import Text
 
 from nerlib.evaluation import KINDS
 from nerlib.runs import write_atomically
+from nerlib.statistics import span
 
 # Okabe and Ito's colours (2008), told apart in colour blindness; GMB's types keep theirs in every figure of every run.
 BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW, GREY = (
@@ -166,7 +167,7 @@ def forest(verdicts: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
             axes.plot([low, high], [row + shift] * 2, color=colour, linewidth=2, label=label if row == 0 else None)
             axes.plot(verdict["difference"], row + shift, marker, color=colour, markersize=6)
         axes.annotate(verdict["verdict"], (1.01, row), xycoords=("axes fraction", "data"), va="center")
-        spans = ["{:+.4f} to {:+.4f}".format(*verdict[kind]) for kind in ("t_interval", "bootstrap_interval")]
+        spans = [span(verdict[kind]) for kind in ("t_interval", "bootstrap_interval")]
         said.append(f"{name} {verdict['difference']:+.4f}, t {spans[0]}, bootstrap {spans[1]}: {verdict['verdict']}")
     axes.set_yticks(range(len(verdicts)), list(verdicts))
     axes.invert_yaxis()

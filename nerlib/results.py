@@ -18,7 +18,7 @@ from nerlib.comparison import NAMES, Comparison, differing
 from nerlib.evaluation import source_report
 from nerlib.highlight import code
 from nerlib.runs import LEDGER, ROOT, STAGES, Run, is_complete, place, read_json, write_atomically, write_json
-from nerlib.statistics import MARGIN, RESAMPLES, over_seeds
+from nerlib.statistics import MARGIN, RESAMPLES, over_seeds, span
 
 RESULTS = ROOT / "reports" / "results"
 SOURCE_F1 = 0.8454  # micro, which its table rounds
@@ -115,7 +115,8 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
         f"(SHA-256 {corpus['sha256'][:12]}…) in {len(compared.configurations)} configurations; {' or '.join(sorted(kept))}. "
         f"Scores are micro F1 of exact mentions of {', '.join(map(code, compared.types))} (seqeval "
         f"{every('versions/seqeval')}, default mode) on {every(f'split/{compared.part}')} {compared.part} sentences{by_it}. "
-        f"Differences are paired by seed ({' or '.join(map(str, seeds))} seeds) and given with 95 % t intervals over seeds and "
+        f"Differences are paired by seed ({' or '.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'}) and "
+        "given with 95 % t intervals over seeds and "
         f"with 95 % percentile intervals of {RESAMPLES:,} bootstrap resamples over {drawn['units']} {unit}. Only seeds and "
         f"sentences vary: the split is one. We tested {len(verdicts)} comparisons"
         f"{f', declared in {declared} before the runs' if declared else ''}. A difference "
@@ -155,9 +156,10 @@ def _section(name: str, content: dict[str, Any]) -> str:
               for cell, row in content["scores"].items()}
     scores = [f"| {cell} | {row['mean']:.4f} | {spread[cell]} | {row['seeds']:.0f} |"
               for cell, row in content["scores"].items()]
-    tests = [f"| {title} | {row['difference']:+.4f} | {' to '.join(f'{end:+.4f}' for end in row['t_interval'])} | "
-             f"{' to '.join(f'{end:+.4f}' for end in row['bootstrap_interval'])} | {row['p_holm']:.4f} | {row['verdict']} | "
-             f"{row['smallest_detectable']:.4f} |" for title, row in content["comparisons"].items()]
+    tests = [f"| {title} | {row['difference']:+.4f} | {span(row['t_interval'])} | {span(row['bootstrap_interval'])} | "
+             f"{row['p_holm']:.4f} | {row['verdict']} | "
+             f"{'–' if row['smallest_detectable'] is None else format(row['smallest_detectable'], '.4f')} |"
+             for title, row in content["comparisons"].items()]
     return "\n".join([
         f"## {name}", "", f"**Question.** {content['question']}", "", f"**Method.** {content['methods']}", "",
         f"**Result.** Micro F1 on {content['part']}:", "",

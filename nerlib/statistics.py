@@ -90,6 +90,11 @@ def over_seeds(values: Sequence[float]) -> dict[str, float]:
             "seeds": len(values)}
 
 
+def span(ends: Sequence[float | None]) -> str:
+    """Both ends of an interval of differences, as text; a dash where one seed gives none."""
+    return "–" if any(end is None or np.isnan(end) for end in ends) else "{:+.4f} to {:+.4f}".format(*ends)
+
+
 def blocks(sentences: np.ndarray) -> np.ndarray:
     """Which block of neighbours in the file each sentence belongs to, numbered from 0: names recur next door."""
     return np.unique(sentences // BLOCK, return_inverse=True)[1]

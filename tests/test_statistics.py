@@ -290,3 +290,8 @@ def test_error_overlap_by_hand():
 
 def test_blocks_are_neighbours_in_the_file():
     assert statistics.blocks(np.array([0, 5, 99, 100, 1250, 1299, 4000])).tolist() == [0, 0, 0, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("ends, text", [((-0.00123, 0.5), "-0.0012 to +0.5000"), ((None, None), "–"), ((np.nan, 1.0), "–")])
+def test_an_interval_as_text(ends, text):
+    assert statistics.span(ends) == text
