@@ -34,9 +34,7 @@ def publish(name: str, results: Path = RESULTS) -> Path:
     else:
         content = _run(Run.load(name))
     write_json(results / f"{name}.json", content)
-    shutil.rmtree(results / name, ignore_errors=True)
-    for picture in sorted((folder / "figures").glob("*.png")):
-        write_atomically(results / name / picture.name, picture.read_bytes())
+    _figures(folder, results / name)
     write_page(results)
     return results / f"{name}.json"
 
@@ -78,15 +76,26 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
         raise ValueError(f"{len(here)} runs scored the source's test part: needed are two at least, each with its own seed")
     there = [row for row in rows if row not in here]
     over = {part: over_seeds([row["f1"] for row in some]) for part, some in (("here", here), ("there", there)) if len(some) > 1}
-    first = next(iter(records.values()))
+    first = records[here[0]["run"]]
+    mean = {name: {column: sum(row["test"][name][column] for row in here) / len(here) for column in values}
+            for name, values in here[0]["test"].items()}
     write_json(results / f"{name}.json", {
         "parameters": {key: value for key, value in first["changed"].items() if key not in NAMES | {"split_seed"}},
+        "report": mean, "strict_f1": sum(row["strict_f1"] for row in here) / len(here),
+        "lookup": found[here[0]["run"]].metrics["baseline"]["test"]["default"],
         "mean_over_seeds": over["here"]["mean"], "sd_over_seeds": over["here"]["sd"], "interval_over_seeds": [
             over["here"]["low"], over["here"]["high"]], "source_split": here,
         **({"mean_over_splits": over["there"]["mean"], "sd_over_splits": over["there"]["sd"], "interval_over_splits": [
             over["there"]["low"], over["there"]["high"]]} if "there" in over else {}), "other_splits": there})
+    _figures(found[here[0]["run"]].path, results / name)
     write_page(results)
     return results / f"{name}.json"
+
+
+def _figures(folder: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    for picture in sorted((folder / "figures").glob("*.png")):
+        write_atomically(target / picture.name, picture.read_bytes())
 
 
 def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], declared: str = "") -> str:

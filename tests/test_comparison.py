@@ -299,6 +299,8 @@ def test_finals_are_the_test_scores_over_seeds_and_splits(final, finish, tmp_pat
     assert content["mean_over_seeds"] == pytest.approx(sum(by_hand) / 3)
     assert content["sd_over_seeds"] == pytest.approx(np.std(by_hand, ddof=1))
     assert [row["f1"] for row in content["source_split"]] == pytest.approx(by_hand)
+    assert content["report"]["micro avg"]["f1-score"] == pytest.approx(sum(by_hand) / 3)
+    assert content["lookup"]["micro avg"]["support"] == first["micro avg"]["support"]
     [other] = content["other_splits"]
     assert other["split_seed"] == 7 and other["f1"] == pytest.approx(
         seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-7-1", "test"))
