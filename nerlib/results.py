@@ -192,7 +192,8 @@ def _finals(name: str, content: dict[str, Any]) -> str:
         f"## {name}", "", "One configuration, chosen on validation and then trained without a validation part: "
         + ", ".join(f"`{key}: {value}`" for key, value in content["parameters"].items()) + ".", "",
         f"**Result.** Test micro F1 {'; '.join(said)}. The source has {SOURCE_F1:.4f} on its test part. Leads for the design "
-        "had been read off that part before, so that the other splits are the unspoilt numbers.", "",
+        "had been read off that part before, so that the other splits are the unspoilt numbers. Times are as they were, beside "
+        "other work on the machine.", "",
         "| split seed | seed | micro F1 | strict | training (min) | threads |",
         "| --- | --- | --- | --- | --- | --- |", *rows, "",
         f"All numbers: [{name}.json]({name}.json).", ""])
