@@ -11,14 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import nbformat
 
 from nerlib import encoder, lock, report, runs
 from nerlib.evaluation import score_table
-from nerlib.params import Comparison, Params
+from nerlib.params import Comparison, Params, once
 
 SECONDS = 10  # that an interrupted notebook has to end by itself
 
@@ -52,10 +51,8 @@ def main() -> None:
 def _params(arguments: argparse.Namespace, notebooks: list[str]) -> Params:
     """The parameters; all that can be known to be wrong before anything is computed ends the program here."""
     try:
-        if twice := [name for name, count in Counter(name for name, _ in arguments.p).items() if count > 1]:
-            raise ValueError(f"-p {twice[0]} stands twice")
         kind = Comparison if runs.COMPARISON in notebooks else Params
-        params = kind.from_yaml(*arguments.files, **dict(arguments.p))
+        params = kind.from_yaml(*arguments.files, **once(arguments.p))
         if arguments.final and not (params.score_test and "03_training" in notebooks):
             raise ValueError("--final: this scores no test part; it needs notebook 03 and score_test = true")
         if {"02_preprocessing", "03_training"} & set(notebooks):
@@ -85,7 +82,8 @@ def _run(params: Params, folder: Path, notebooks: list[str], arguments: argparse
     if error:
         kept = "\nThe results of the run before it stand in before/" if (folder / "before").is_dir() else ""
         sys.exit(f"\n{page}{kept}\n{notebook} failed: {error}")
-    shutil.rmtree(folder / "before", ignore_errors=True)
+    if _finished(folder):
+        shutil.rmtree(folder / "before", ignore_errors=True)
     if not (folder / "metrics.json").is_file():  # a comparison, or notebook 01 or 02 alone
         return print(f"\n{page}")
     metrics = runs.read_json(folder / "metrics.json")
@@ -101,15 +99,19 @@ def _set_aside(folder: Path) -> None:
             os.link(source, target)
         except OSError:
             shutil.copy2(source, target)
-    finished = [name for name, number in (("run.json", "03"), ("comparison.json", "05"))
-                if (folder / name).is_file() and runs.is_complete(folder, number)]
-    if finished:
+    if _finished(folder):
         unfinished = folder / ".before"
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(folder, unfinished, symlinks=True, copy_function=link,
                         ignore=shutil.ignore_patterns("before", ".*", "checkpoints", "log.txt"))
         shutil.rmtree(folder / "before", ignore_errors=True)
         unfinished.rename(folder / "before")
+
+
+def _finished(folder: Path) -> bool:
+    """Whether a training or a comparison stands here, whole."""
+    return any((folder / name).is_file() and runs.is_complete(folder, number)
+               for name, number in (("run.json", "03"), ("comparison.json", "05")))
 
 
 def _execute(folder: Path, notebook: str, arguments: argparse.Namespace, held: int) -> str:

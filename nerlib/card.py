@@ -19,8 +19,9 @@ def write(model: Path, record: Mapping[str, Any], metrics: Mapping[str, Any]) ->
     """Write README.md into a model's folder, from what run.json and metrics.json hold, in the form of the Hugging Face hub."""
     part = "test" if "test" in metrics else "validation"
     corpus, encoder = record["corpus"], record["encoder"]["name"]
+    base = encoder if "commit" in record["encoder"] else BASE.get(encoder)  # else it is a folder
     files = [Path(source).name for source in corpus["source"].split(" + ")]  # where they lay concerns nobody
-    micro, base = metrics[part]["default"]["micro avg"], None if Path(encoder).is_absolute() else BASE.get(encoder, encoder)
+    micro = metrics[part]["default"]["micro avg"]
     scores = {"precision": micro["precision"], "recall": micro["recall"], "f1": micro["f1-score"]}
     data = ModelCardData(
         model_name=record["run"], library_name="nerlib", pipeline_tag="token-classification", tags=["named-entity-recognition"],
@@ -31,7 +32,8 @@ def write(model: Path, record: Mapping[str, Any], metrics: Mapping[str, Any]) ->
     env = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
     env.globals["code"] = code  # what a corpus calls its types is text, not Markdown
     text = env.get_template("card.md.j2").render(
-        record=record, metrics=metrics, part=part, files=files, gmb=corpus["sha256"] == GMB_SHA256,
+        record=record, metrics=metrics, encoder=encoder if base else Path(encoder).name,
+        part=part, files=files, gmb=corpus["sha256"] == GMB_SHA256,
         uncased=read_json(model / "tokenizer_config.json").get("do_lower_case", False), rows=[*metrics["types"], "micro avg"])
     write_atomically(model / "README.md", f"---\n{data.to_yaml()}\n---\n\n{text}")
     return model / "README.md"

@@ -102,7 +102,7 @@ class Checkpoints:
         several processes all must call this."""
         if not self.seconds:
             return 0.0
-        began, tensors = time.perf_counter(), moment.tensors()
+        began, tensors, self.last = time.perf_counter(), moment.tensors(), time.monotonic()
         if parallel.rank():
             return 0.0
         number = 1 + max((int(path.name) for path in self._all()), default=0)
@@ -114,7 +114,7 @@ class Checkpoints:
         unfinished.rename(self.folder / str(number))
         for old in self._all()[:-KEPT]:
             shutil.rmtree(old)
-        self.last, took = time.monotonic(), time.perf_counter() - began
+        took = time.perf_counter() - began
         self.spent += took
         return took
 

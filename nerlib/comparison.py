@@ -36,13 +36,7 @@ class Comparison:
         Runs whose names end in -SEED and that have the same parameters but for it are one configuration, called by what the
         name has before that; a beginning in whole words that all share is left out.
         """
-        found: dict[str, Run] = {}
-        for name in names.split():
-            matching = [name] if re.fullmatch(NAME, name) else fnmatch.filter(sorted(os.listdir(runs.ROOT / "reports")), name)
-            meant = [one for one in matching if (runs.ROOT / "reports" / one / "run.json").is_file() or _unfinished(one)]
-            if not meant:
-                raise FileNotFoundError(f"no finished run is called {name!r}: there is no reports/{name}/run.json")
-            found |= {one: Run.load(one) for one in meant}  # one that is unfinished is not left out unsaid
+        found = named(names)
         if not found:
             raise ValueError("runs: name the finished runs to be compared, for example runs = 'pos-shape-*'")
         configurations: dict[str, dict[int, Run]] = {}
@@ -223,6 +217,19 @@ class Comparison:
 def _unfinished(name: str) -> bool:
     folder = runs.ROOT / "reports" / name
     return any(path.stem == "03" or not runs.is_complete(folder, path.stem) for path in folder.glob("stages/0[1-4].json"))
+
+
+def named(names: str) -> dict[str, Run]:
+    """The runs with these names or patterns (separated by spaces), by name. Raises FileNotFoundError where there is none, or
+    one of them is unfinished: it is not left out unsaid."""
+    found: dict[str, Run] = {}
+    for name in names.split():
+        matching = [name] if re.fullmatch(NAME, name) else fnmatch.filter(sorted(os.listdir(runs.ROOT / "reports")), name)
+        meant = [one for one in matching if (runs.ROOT / "reports" / one / "run.json").is_file() or _unfinished(one)]
+        if not meant:
+            raise FileNotFoundError(f"no finished run is called {name!r}: there is no reports/{name}/run.json")
+        found |= {one: Run.load(one) for one in meant}
+    return found
 
 
 def differing(records: Sequence[dict[str, Any]]) -> set[str]:

@@ -1,6 +1,6 @@
 """A tagged corpus as flat arrays: reading and checking it.
 
-    python -m nerlib.corpus fetch                        downloads the Kaggle corpus to data/ner_dataset.csv
+    python -m nerlib.corpus fetch                        downloads the Kaggle corpus to data/ner_dataset.csv.zip
     python -m nerlib.corpus convert mine.csv mine.jsonl  from one layout to another: .csv (Kaggle's), .conll, .jsonl
 """
 

@@ -96,10 +96,8 @@ def source_report(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def leakage(training: pd.DataFrame, test: pd.DataFrame) -> dict[str, float]:
     """Shares of test sentences that also stand in the training part, that have a neighbour in it, and of test mentions
     whose (type, surface) never occurs in it; the sentence numbers of both tables are those of one file."""
-    train = {" ".join(words) for words in sequences(training, "word")}
-    texts = [" ".join(words) for words in sequences(test, "word")]
-    numbers, known = test["sentence"].unique(), training["sentence"].unique()
-    found = mentions(test)
+    train, texts = ([" ".join(words) for words in sequences(table, "word")] for table in (training, test))
+    numbers, known, train, found = test["sentence"].unique(), training["sentence"].unique(), set(train), mentions(test)
     return {"equal sentence": float(np.mean([text in train for text in texts])),
             "neighbour in training": float((np.isin(numbers - 1, known) | np.isin(numbers + 1, known)).mean()),
             "unseen mentions": float((novelty(found, training) != "seen").mean())}
@@ -215,10 +213,8 @@ def confidence(table: pd.DataFrame, first: Sequence[int], last: Sequence[int]) -
 
 def mention_confidence(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     """Each predicted mention: type, surface, confidence (the product of its words' P(predicted)), correct (exactly)."""
-    pred = mentions(table, "predicted")
-    product = confidence(table, pred["first"], pred["last"])
-    right = aligned.loc[aligned["kind"] == "correct", "pred_first"]
-    return pred.assign(confidence=product, correct=np.isin(pred["first"], right))
+    pred, right = mentions(table, "predicted"), aligned.loc[aligned["kind"] == "correct", "pred_first"]
+    return pred.assign(confidence=confidence(table, pred["first"], pred["last"]), correct=np.isin(pred["first"], right))
 
 
 def temperature(scores: np.ndarray, gold: np.ndarray) -> float:
@@ -250,5 +246,5 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> 
     order = np.argsort(confidence, kind="stable")
     chunks = [chunk for chunk in np.array_split(order, bins) if len(chunk)]
     rows = [{"confidence": confidence[c].mean(), "accuracy": correct[c].mean(), "mentions": len(c)} for c in chunks]
-    brier = float(np.mean((confidence - correct) ** 2)) if len(confidence) else float("nan")
-    return pd.DataFrame(rows, columns=["confidence", "accuracy", "mentions"]), brier
+    brier = np.mean((confidence - correct) ** 2) if len(confidence) else np.nan
+    return pd.DataFrame(rows, columns=["confidence", "accuracy", "mentions"]), float(brier)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -48,7 +49,14 @@ def release() -> None:
 def _hold(folder: Path, wait: bool = False) -> TextIO:
     file = (folder / ".lock").open("a+")  # which leaves what its holder wrote
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for patience in range(5):  # the index of runs holds it for a moment, to see whether someone else does
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if patience == 4:
+                    raise
+                time.sleep(0.05)
     except BlockingIOError:
         file.seek(0)
         there = f"reports/{folder.name}: {file.read() or 'another process'}, or what it started, is at work here; "

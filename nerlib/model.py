@@ -110,10 +110,14 @@ def load_encoder(params: Params) -> tuple[BertModel, PreTrainedTokenizerBase]:
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if loading["missing_keys"]:
         raise ValueError(f"encoder {params.encoder!r}: its weights lack {', '.join(sorted(loading['missing_keys'])[:3])}, …")
-    if not bert.config.vocab_size // 2 < len(tokenizer) <= bert.config.vocab_size:  # transformers makes up missing files
-        raise ValueError(f"encoder {params.encoder!r}: its tokenizer has {len(tokenizer)} entries for {bert.config.vocab_size} "
-                         "embeddings; the tokenizer's files are missing or another model's")
+    _fits(tokenizer, bert, f"encoder {params.encoder!r}")
     return bert, tokenizer
+
+
+def _fits(tokenizer: PreTrainedTokenizerBase, bert: BertModel, name: str) -> None:
+    if not bert.config.vocab_size // 2 < len(tokenizer) <= bert.config.vocab_size:  # transformers makes up missing files
+        raise ValueError(f"{name}: its tokenizer has {len(tokenizer)} entries for {bert.config.vocab_size} embeddings; the "
+                         "tokenizer's files are missing or another model's")
 
 
 def build(params: Params, vocabulary: Vocabulary) -> tuple[BERTNERWithPOS, PreTrainedTokenizerBase]:
@@ -168,7 +172,7 @@ def load(folder: Path) -> Saved:
     """A saved model, from its folder alone. Raises FileNotFoundError where there is none, ValueError where another version
     saved it, or its files are damaged."""
     about, weights = folder / "ner.json", folder / "model.safetensors"
-    if missing := next((path for path in (about, weights) if not path.is_file()), None):
+    if missing := next((path for path in (about, weights, folder / "config.json") if not path.is_file()), None):
         raise FileNotFoundError(f"{folder}: no model here, {missing.name} is missing; a run keeps its model in "
                                 "reports/<run>/model")
     try:
@@ -189,6 +193,8 @@ def load(folder: Path) -> Saved:
         model.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"{weights} is damaged or another model's ({error}); copy the folder again, or train again") from None
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    _fits(tokenizer, bert, str(folder))
     lexicon = Lexicon.load(folder / LEXICON) if head["lexicon"] else None
     params = Params(pos=head["pos_kind"], **{name: head[name] for name in ("lexicon", "decoder", "max_length", "precision")})
-    return Saved(model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False), vocabulary, lexicon, params)
+    return Saved(model.eval(), tokenizer, vocabulary, lexicon, params)

@@ -7,12 +7,18 @@ Each process takes its share of every batch, and what all have computed is added
 process alone would have computed. In a process that is alone, nothing of this does anything.
 """
 
+import argparse
+import contextlib
 import os
+import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
 import torch.distributed as group
+
+from nerlib.lock import locked
+from nerlib.params import Params, once
 
 Item = TypeVar("Item")
 
@@ -67,3 +73,22 @@ def wait() -> None:
     """Until all have come here."""
     if count() > 1:
         group.barrier()
+
+
+def main() -> None:
+    """Train as notebook 03 does, which then finds the training finished, in as many processes as were launched."""
+    from nerlib import encoder, runs, split, training  # here, since they need what stands above
+
+    parser = argparse.ArgumentParser(prog="accelerate launch -m nerlib.training", description=main.__doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE.yaml", help="parameter files; a later one wins")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter more")
+    arguments = parser.parse_args()
+    join()
+    try:
+        params = Params.from_yaml(*arguments.files, **once(arguments.p))
+        encoder.check(params)
+        folder = runs.folder(params.run)
+        with contextlib.nullcontext() if rank() else locked(folder):
+            training.train(params, *split.load(params, runs.ROOT), folder)
+    except (ValueError, OSError) as error:
+        sys.exit(1 if rank() else str(error))

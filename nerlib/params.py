@@ -6,7 +6,7 @@
 import ast
 import difflib
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
@@ -203,6 +203,14 @@ def suggestion(name: Any, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def once(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The -p NAME VALUE of a command line. Raises ValueError for a name that stands twice."""
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"-p {twice[0]} stands twice")
+    return dict(pairs)
+
+
 def problems(model: type[BaseModel], error: ValidationError) -> Iterable[str]:
     """What pydantic found, each with name, value, and what is allowed there."""
     for one in error.errors():
@@ -210,12 +218,11 @@ def problems(model: type[BaseModel], error: ValidationError) -> Iterable[str]:
         if one["type"] in ("missing", "extra_forbidden"):
             said += suggestion(name, model.model_fields) if one["type"] == "extra_forbidden" else ""
             yield f"{name}: {said}"
-        elif name:
-            field = model.model_fields[one["loc"][0]]
+        elif name and (field := model.model_fields.get(one["loc"][0])):  # else a name that is no text
             meaning = f" ({field.description})" if allowed(field) == "text" else ""
             yield f"{name} = {shown(one['input'])}: {said}; allowed: {allowed(field)}{meaning}"
         else:
-            yield said
+            yield f"{name}: {said}" if name else said
 
 
 def allowed(field: FieldInfo) -> str:

@@ -190,7 +190,9 @@ def read_spans(text: str, name: str) -> dict[str, np.ndarray]:
         if not line.strip():
             continue
         try:
-            rows += _row_of_spans(json.loads(line), number)
+            content = json.loads(line)
+            json.dumps(content, ensure_ascii=False).encode()  # JSON can write half characters, which are no text
+            rows += _row_of_spans(content, number)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{name}, line {number}: {error}") from None
     table = np.array(rows, object).reshape(-1, 5)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from nerlib.comparison import NAMES, Comparison, differing
+from nerlib.comparison import NAMES, Comparison, differing, named
 from nerlib.evaluation import source_report
 from nerlib.highlight import code
 from nerlib.runs import LEDGER, ROOT, STAGES, Run, is_complete, place, read_json, write_atomically, write_json
@@ -45,7 +45,8 @@ def _run(finished: Run) -> dict[str, Any]:
         raise ValueError(f"reports/{finished.path.name}: not all of {', '.join(STAGES)} are complete; run them first")
     text = json.dumps(finished.record, ensure_ascii=False)
     parameters = finished.record["parameters"]
-    files = [*finished.record["corpus"]["source"].split(" + "), *(parameters[name] for name in parameters if "data" in name)]
+    files = [*finished.record["corpus"]["source"].split(" + "), *(parameters[name] for name in parameters if "data" in name),
+             *([parameters["encoder"]] if Path(parameters["encoder"]).is_absolute() else [])]
     for path in files:
         text = text.replace(path, Path(path).name) if path else text  # where a file lay on this machine concerns nobody
     history = pd.read_csv(finished.path / "history.csv").to_dict("records")
@@ -56,10 +57,10 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
     """Write `results`/NAME.json: what one configuration scored on the source's test part, over seeds, and on those of other
     splits. Raises FileNotFoundError where no run has such a name, ValueError where runs differ in more, or none is of the
     source's split."""
-    found = {path.parent.name: Run(path.parent) for pattern in patterns for path in sorted(
-        (ROOT / "reports").glob(f"{pattern}/run.json"))}
-    if not found:
-        raise FileNotFoundError(f"no finished run is called {' or '.join(patterns)}")
+    place(name)
+    if (target := results / f"{name}.json").is_file() and "source_split" not in read_json(target):
+        raise ValueError(f"{target} holds something else; choose another name")
+    found = named(" ".join(patterns))
     records = {run: row.record for run, row in found.items()}
     if unlike := differing([record["parameters"] for record in records.values()]) - NAMES - {"split_seed"}:
         raise ValueError(f"the runs differ in {', '.join(sorted(unlike))}: finals are of one configuration")
@@ -79,7 +80,7 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
     first = records[here[0]["run"]]
     mean = {name: {column: sum(row["test"][name][column] for row in here) / len(here) for column in values}
             for name, values in here[0]["test"].items()}
-    write_json(results / f"{name}.json", {
+    write_json(target, {
         "parameters": {key: value for key, value in first["changed"].items() if key not in NAMES | {"split_seed"}},
         "report": mean, "strict_f1": sum(row["strict_f1"] for row in here) / len(here),
         "lookup": found[here[0]["run"]].metrics["baseline"]["test"]["default"],
@@ -89,7 +90,7 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
             over["there"]["low"], over["there"]["high"]]} if "there" in over else {}), "other_splits": there})
     _figures(found[here[0]["run"]].path, results / name)
     write_page(results)
-    return results / f"{name}.json"
+    return target
 
 
 def _figures(folder: Path, target: Path) -> None:
@@ -182,20 +183,23 @@ def _section(name: str, content: dict[str, Any]) -> str:
 def _finals(name: str, content: dict[str, Any]) -> str:
     """One configuration's test scores in Markdown."""
     rows = [f"| {'the source’s' if row in content['source_split'] else row['split_seed']} | {row['seed']} | {row['f1']:.4f} | "
-            f"{row['strict_f1']:.4f} | {row['training_seconds'] / 60:.1f} | {row['threads']} |"
+            f"{row['strict_f1']:.4f} | {row['training_seconds'] / 60:.1f} | {row['threads']} | "
+            f"{(row['commit'] or 'unknown')[:10]}{'' if row['clean'] else ', tree not clean'} |"
             for row in (*content["source_split"], *content["other_splits"])]
     said = [f"{content[f'mean_over_{unit}']:.4f} (standard deviation {content[f'sd_over_{unit}']:.4f}, t interval of the mean "
             f"{content[f'interval_over_{unit}'][0]:.4f} to {content[f'interval_over_{unit}'][1]:.4f}) over {label}"
             for unit, label in (("seeds", "seeds on the source’s test part"), ("splits", "other splits"))
             if f"mean_over_{unit}" in content]
+    kept = "the last epoch, trained without a validation part" if content["parameters"].get("validation_size") == 0 else (
+        "the epoch with the best validation score")
     return "\n".join([
-        f"## {name}", "", "One configuration, chosen on validation and then trained without a validation part: "
+        f"## {name}", "", f"One configuration, {kept}: "
         + ", ".join(f"`{key}: {value}`" for key, value in content["parameters"].items()) + ".", "",
-        f"**Result.** Test micro F1 {'; '.join(said)}. The source has {SOURCE_F1:.4f} on its test part. Leads for the design "
-        "had been read off that part before, so that the other splits are the unspoilt numbers. Times are as they were, beside "
-        "other work on the machine.", "",
-        "| split seed | seed | micro F1 | strict | training (min) | threads |",
-        "| --- | --- | --- | --- | --- | --- |", *rows, "",
+        f"**Result.** Test micro F1 {'; '.join(said)}. The source has {SOURCE_F1:.4f} on its test part.", "",
+        "**Limits.** Leads for the design had been read off the source's test part before: test parts of other splits are "
+        f"unspoilt{'' if content['other_splits'] else ', and none was scored yet'}. Times are those of runs side by side.", "",
+        "| split seed | seed | micro F1 | strict | training (min) | threads | commit |",
+        "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
         f"All numbers: [{name}.json]({name}.json).", ""])
 
 

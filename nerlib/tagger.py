@@ -135,7 +135,7 @@ class Tagger:
                 try:
                     self.check(*(asked := _read(line, as_json)))
                     read[number] = asked
-                except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are such
+                except (ValueError, RecursionError) as error:  # UnicodeError and JSONDecodeError are ValueErrors
                     errors[number] = str(error)
             found = dict(zip(read, self.pipe(*zip(*read.values(), strict=True)), strict=True)) if read else {}
             for number, _ in some:
@@ -149,6 +149,7 @@ def _read(line: bytes, as_json: bool) -> tuple[str | list[str], list[str] | None
     if not as_json:
         return text, None
     content = json.loads(text)
+    json.dumps(content, ensure_ascii=False).encode()  # JSON can write half characters, which are no text
     if isinstance(content, str):
         return content, None
     words, pos = (content.get("words"), content.get("pos")) if isinstance(content, dict) else (content, None)

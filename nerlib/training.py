@@ -1,12 +1,9 @@
 """The training loop, prediction, and the tables that all scores and figures are computed from."""
 
-import argparse
-import contextlib
 import hashlib
 import io
 import json
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +21,10 @@ from nerlib.checkpoint import Checkpoints, Moment
 from nerlib.corpus import Corpus
 from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
 from nerlib.hardware import device, keep_memory, levers, repeatable, use_bf16
-from nerlib.lock import locked
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
 from nerlib.prediction import predict, progress, table
-from nerlib.split import Split, load
+from nerlib.split import Split
 
 # Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
 NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
@@ -62,9 +58,6 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
     key = training_key(params, split)
     if (finished := _load(folder, key)) is not None:
         return finished
-    parallel.wait()
-    for path in [path for pattern in DERIVED for path in folder.glob(pattern)] if not parallel.rank() else ():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     began = time.perf_counter()
     vocabulary, given = Vocabulary.of(data, params.pos), features.given_pos(data, params.pos, params.seed)
@@ -80,6 +73,9 @@ def train(params: Params, data: Corpus, split: Split, folder: Path,
     parts = {part: NERDatasetWithPOS(data, sentences, vocabulary, tokenizer, params.max_length, given, said)
              for part, sentences in split.parts().items() if part != "test" or params.score_test}
     encoded = time.perf_counter()
+    parallel.wait()  # all have looked for a finished one; what could be refused would have been by now
+    for path in [path for pattern in DERIVED for path in folder.glob(pattern)] if not parallel.rank() else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def predict_table(part: str) -> tuple[pd.DataFrame, np.ndarray]:
         predicted = predict(net, parts[part], params, f"predicting {part}")
@@ -229,21 +225,5 @@ def _load(folder: Path, key: str) -> Training | None:
                     np.load(folder / "scores.npy", allow_pickle=False), content)
 
 
-def main() -> None:
-    """Train as notebook 03 does, which then finds the training finished, in as many processes as `accelerate launch` began."""
-    parser = argparse.ArgumentParser(prog="accelerate launch -m nerlib.training", description=main.__doc__)
-    parser.add_argument("files", nargs="+", metavar="FILE.yaml", help="parameter files; a later one wins")
-    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter more")
-    arguments = parser.parse_args()
-    parallel.join()
-    try:
-        params = Params.from_yaml(*arguments.files, **dict(arguments.p))
-        folder = runs.folder(params.run)
-        with contextlib.nullcontext() if parallel.rank() else locked(folder):
-            train(params, *load(params, runs.ROOT), folder)
-    except (ValueError, OSError) as error:
-        sys.exit(1 if parallel.rank() else str(error))
-
-
 if __name__ == "__main__":
-    main()
+    parallel.main()

@@ -6,9 +6,11 @@ import io
 import json
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nerlib import reading
 from nerlib.corpus import GMB_SHA256, Corpus
 from nerlib.reading import ID, POS, TAG, WORD
 from nerlib.runs import write_atomically
@@ -32,10 +34,13 @@ def write(data: Corpus, path: Path) -> None:
 
 
 def fetch(folder: Path) -> Path:
-    """Download the Kaggle corpus to `folder`/ner_dataset.csv, unless it is there. Raises OSError with what to do by hand."""
-    path = folder / GMB[1]
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == GMB_SHA256:
-        return path
+    """Download the Kaggle corpus to `folder`/ner_dataset.csv.zip, the name that the parameter files have, unless it is there.
+    Raises OSError with what to do by hand."""
+    path = folder / f"{GMB[1]}.zip"
+    if path.exists():
+        if hashlib.sha256(reading.load(path)[0]).hexdigest() == GMB_SHA256:
+            return path
+        raise OSError(f"{path} holds something else; move it away first")
     by_hand = f"; by hand: get {GMB[1]} of kaggle.com/datasets/{GMB[0]} and put it at {path}"
     try:
         import kagglehub  # of the extra "kaggle"
@@ -49,7 +54,10 @@ def fetch(folder: Path) -> Path:
             raise OSError(f"{GMB[0]} could not be downloaded ({why}){by_hand}") from None
     if (sha256 := hashlib.sha256(data).hexdigest()) != GMB_SHA256:
         raise OSError(f"{GMB[0]}: what came has the sha256 {sha256}, not {GMB_SHA256}; nothing was written{by_hand}")
-    write_atomically(path, data)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(GMB[1], data)
+    write_atomically(path, file.getvalue())
     return path
 
 

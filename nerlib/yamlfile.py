@@ -21,7 +21,7 @@ class _Strict(yaml.SafeLoader):
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # a date that is none, a number of thousands of digits
+        except (ValueError, KeyError, AttributeError, TypeError, IndexError) as error:  # a date that is none, !!bool maybe
             raise ConstructorError(None, None, f"{str(node.value)[:50]} cannot be read: {error}", node.start_mark) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:

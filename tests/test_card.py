@@ -16,13 +16,15 @@ SCORES = {"precision": 0.5, "recall": 0.25, "f1-score": 1 / 3, "support": 4000}
     ({}, GMB_SHA256, True, ["news in English", "upper case alike.", "no plain text", 'pos=["NNP"', "at random"], []),
     ({"word_shape": True, "pos": "none"}, GMB_SHA256, True, ["alike, but sees the shape", "without POS tags"],
      ["no plain text"]),
-    ({"split": "blocks", "pos": "predicted"}, "0", False, ["by the split", "POS tags (predicted)"], ["upper case", "news"])])
+    ({"split": "blocks", "pos": "predicted"}, "0", False, ["by the split", "POS tags (predicted)"], ["upper case", "news"]),
+    ({"encoder": "/home/me/secret/bert", "pos": "shuffled"}, "0", False, ["<code>bert</code>", "a control"], ["minilm"])])
 def test_limits_are_those_of_the_corpus_and_the_parameters(tmp_path, changes, sha256, lower, said, unsaid):
     params = Params(run="mine", data="/home/me/secret/ner.csv", **changes)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lower}))
     record = {
         "run": "mine", "parameters": params.model_dump(), "changed": params.changed(), "git": {"commit": "abc", "clean": False},
-        "corpus": {"source": "/home/me/secret/ner.csv", "sha256": sha256, "sentences": 12345}, "encoder": {"name": "minilm"},
+        "corpus": {"source": "/home/me/secret/ner.csv", "sha256": sha256, "sentences": 12345},
+        "encoder": {"name": params.encoder},
         "split": {"kind": params.split, "fingerprint": "f" * 64, "training": 9000, "validation": 345, "test": 3000},
         "versions": {"torch": "2", "transformers": "5"}, "training": {"parameters": 7}}
     kinds = ["geo", "*<b>*"]

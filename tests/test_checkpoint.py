@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from nerlib import checkpoint
+from nerlib import checkpoint, parallel
 
 EPOCHS, SAME = 3, ["predictions.parquet", "scores.npy", "training.parquet", "model/model.safetensors", "model/ner.json"]
 TRAINER = """
@@ -159,3 +159,19 @@ def test_checkpoints_of_another_training_are_removed_and_not_read(whole, killed,
         (path / "state.json").write_text(json.dumps(state | {"key": "another"}))
     assert train(tmp_path / "run") == (0, "")
     assert_same(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_after_a_checkpoint_no_process_wants_the_next_one_at_once(monkeypatch, tmp_path, rank):
+    class Moment:
+        def tensors(self):
+            return {}
+
+        def numbers(self):
+            return {}
+    monkeypatch.setattr(parallel, "rank", lambda: rank)
+    kept = checkpoint.Checkpoints(tmp_path, "key", 60)
+    kept.last -= 61
+    assert kept.due()
+    kept.save(Moment())
+    assert not kept.due() and len(list(tmp_path.iterdir())) == (rank == 0), "one process writes for all"

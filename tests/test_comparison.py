@@ -315,6 +315,10 @@ def test_finals_of_two_configurations_or_of_one_seed_or_without_test_scores_are_
         results.finals("best", [f"{finish.prefix}-nine-none-*"], tmp_path)
     with pytest.raises(ValueError, match="0 runs scored the source's test part"):
         results.finals("best", [final], tmp_path)
-    with pytest.raises(FileNotFoundError, match="no finished run is called nobody"):
+    with pytest.raises(FileNotFoundError, match="no finished run is called 'nobody'"):
         results.finals("best", ["nobody"], tmp_path)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "other.json").write_text('{"run": {}}')
+    with pytest.raises(ValueError, match="other.json holds something else; choose another name"):
+        results.finals("other", [final], tmp_path)
+    assert (tmp_path / "other.json").read_text() == '{"run": {}}'

@@ -86,7 +86,7 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "model.py", "self.classifier(self.dropout(hidden)), pos_logits", "self.classifier(hidden), pos_logits",
         "test_model.py::test_dropout_is_between_embeddings_and_classifier_and_off_in_eval_mode"),
     "ignored pieces in the loss": (
-        "model.py", "labels.flatten(), ignore_index=IGNORE_LABEL)", "labels.flatten().clamp(min=0))",
+        "model.py", "labels.flatten(), ignore_index=IGNORE_LABEL,", "labels.flatten().clamp(min=0),",
         "test_model.py::test_loss_is_the_mean_over_labelled_pieces_in_float32"),
     "a model that predicts POS reads the corpus's": (
         "features.py", 'return corpus.pos if kind == "corpus" else None', "return corpus.pos",
@@ -113,7 +113,7 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "statistics.py", "    return np.divide(2 * sums[..., 0], found", "    return np.divide(sums[..., 0], found",
         "test_statistics.py::test_interval_of_one_run_is_that_of_scipy"),
     "resumed with other dropout": (
-        "checkpoint.py", '        torch.set_rng_state(tensors["random.cpu"])\n', "",
+        "checkpoint.py", '            torch.set_rng_state(tensors[f"random.cpu.{own}"])\n', "            pass\n",
         "test_checkpoint.py::test_damaged_checkpoint_is_passed_over_for_the_one_before"),
     "resumed with another order of batches": (
         "checkpoint.py", "        self.order.random.bit_generator.state = self.drawn\n", "",

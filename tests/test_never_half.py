@@ -117,6 +117,19 @@ def test_a_run_that_succeeds_takes_the_place_of_the_one_before_it(project):
     assert not (folder / "before").exists() and runs.is_complete(folder, "01")
 
 
+@pytest.mark.slow
+def test_a_lesser_run_that_succeeds_does_not_take_the_place_of_a_finished_one(project):
+    write_notebook(project, "pass")
+    folder = finish(project / "reports", "lesser")
+    __main__._set_aside(folder)
+    (folder / "run.json").unlink()  # as a training that failed afterwards leaves it
+    before = contents(folder / "before")
+    process = start(project, "nerlib", "-p", "run", folder.name, "--only", "01")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert contents(folder / "before") == before and "run.json" in before
+
+
 @pytest.mark.parametrize(("statuses", "kept"), [
     (["complete"] * 4, True), (["complete", "complete", "complete", "failed"], True),
     (["complete", "complete", "running"], False), (["complete", "complete", "failed"], False), (["failed"], False),
@@ -290,7 +303,7 @@ def test_a_full_or_read_only_disk_is_told_and_costs_no_earlier_result(project, o
     kept = {name.removeprefix("before/"): content for name, content in after.items() if name.startswith("before/")} or after
     assert {name: kept.get(name) for name in earlier} == earlier
     assert not runs.is_complete(tmp_path / "after", "01") or "before/run.json" not in after
-    assert not [name for name in after if re.search(r"/\.[^/]+\.\d+$", name)], "no temporary file stays"
+    assert not [path for path in (tmp_path / "after").rglob(".*") if re.search(r"\.\d+$", path.name)], "no temporary file stays"
 
 
 def test_a_file_that_cannot_be_written_whole_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):

@@ -97,8 +97,16 @@ def test_a_process_that_dies_ends_all_and_the_same_command_goes_on_to_the_same_b
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
 
 
-def test_wrong_parameters_are_named(tmp_path):
-    (tmp_path / "wrong.yaml").write_text("epohs: 3\n")
-    done = subprocess.run([sys.executable, "-m", "nerlib.training", str(tmp_path / "wrong.yaml")], cwd=runs.ROOT,
-                          capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1 and "did you mean 'epochs'" in done.stderr and "Traceback" not in done.stderr
+@pytest.mark.parametrize("content, words, said", [
+    ("epohs: 3\n", (), "did you mean 'epochs'"), ("run: x\n", ("-p", "seed", "1", "-p", "seed", "2"), "-p seed stands twice"),
+    ("run: {run}\nmax_length: 600\nmax_sentences: 60\n", (), "512 positions"),
+    ("run: {run}\nmax_length: 8\nmax_sentences: 60\n", (), "max_length must be at least")])
+def test_what_is_wrong_is_named_before_a_finished_training_is_touched(prefix, tmp_path, content, words, said):
+    folder = runs.folder(f"{prefix}-refused")
+    (folder / "predictions.parquet").write_text("an earlier training's")
+    (tmp_path / "wrong.yaml").write_text(content.replace("{run}", folder.name))
+    done = subprocess.run([sys.executable, "-m", "nerlib.training", str(tmp_path / "wrong.yaml"), *words], cwd=runs.ROOT,
+                          capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    kept = (folder / "predictions.parquet").exists()
+    shutil.rmtree(folder)
+    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr and kept, done.stderr

@@ -141,6 +141,14 @@ def test_model_of_another_version_says_what_it_lacks(trained, tmp_path):
         Tagger.load(tmp_path / "model")
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+def test_model_folder_that_was_copied_in_part_is_refused(trained, tmp_path, name):
+    shutil.copytree(trained(pos="none") / "model", tmp_path / "model")
+    (tmp_path / "model" / name).unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match="tokenizer's files are missing|config.json is missing"):
+        Tagger.load(tmp_path / "model")
+
+
 def test_where_no_model_is_it_says_where_one_would_be(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"ner\.json is missing.*reports/<run>/model"):
         Tagger.load(tmp_path)
@@ -182,7 +190,7 @@ def test_json_lines_are_texts_or_words(plain, line, words):
 
 @pytest.mark.parametrize("line", [
     "", "{", "3", "null", "[1]", '["Ada", ""]', '["Ada", " "]', '{"word": ["Ada"]}', '{"words": "Ada"}',
-    '{"words": ["Ada"], "pos": "NNP"}', '{"words": ["Ada"], "pos": [null]}'])
+    '{"words": ["Ada"], "pos": "NNP"}', '{"words": ["Ada"], "pos": [null]}', '["\\ud800 a"]', "[" * 100_000])
 def test_json_lines_that_are_neither_are_reported_and_stop_nothing(plain, line):
     rows = list(plain.stream([b'"Oslo"', line.encode(), b'"Oslo"'], as_json=True))
     assert ["error" in row for row in rows] == [False, True, False] and rows[2]["mentions"] == rows[0]["mentions"]

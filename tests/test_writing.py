@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nerlib import runs, writing
+from nerlib import reading, runs, writing
 from nerlib.corpus import GMB_SHA256, Corpus, read
 
 LAYOUTS = [".csv", ".conll", ".jsonl"]
@@ -97,7 +97,8 @@ def test_spans_of_a_text_become_tags_of_its_words(tmp_path):
     ('{"text": "Ada left", "spans": [{"start": 4, "end": 3, "label": "per"}]}', "ends before it begins"),
     ('{"text": "Ada left", "spans": [{"start": 0, "end": 8, "label": "a"}, {"start": 4, "end": 8, "label": "b"}]}', "overlaps"),
     ('{"text": "He left. Oslo slept.", "spans": [{"start": 3, "end": 13, "label": "geo"}]}', "is in two sentences"),
-    ('{"text": "Ada left", "spans": [{"start": 0, "end": 3, "label": "a b"}]}', "tag 'B-a b' is not in BIO form")])
+    ('{"text": "Ada left", "spans": [{"start": 0, "end": 3, "label": "a b"}]}', "tag 'B-a b' is not in BIO form"),
+    ('{"text": "\\ud800 left", "spans": []}', "surrogates not allowed"), ("[" * 100_000, "recursion")])
 def test_bad_json_lines_are_refused_with_file_line_and_value(tmp_path, line, message):
     path = tmp_path / "bad.jsonl"
     path.write_text(f'{{"words": ["Oslo"], "spans": []}}\n{line}\n', "utf-8")
@@ -171,10 +172,15 @@ def test_fetch_downloads_checks_and_writes_once(kaggle, tmp_path, monkeypatch):
     handler, asked = kaggle
     monkeypatch.setattr(writing, "GMB_SHA256", hashlib.sha256(handler.gives).hexdigest())
     path = writing.fetch(tmp_path)
-    assert path == tmp_path / "ner_dataset.csv" and path.read_bytes() == handler.gives and read(path).tags.tolist() == ["B-per"]
+    assert path == tmp_path / "ner_dataset.csv.zip" and reading.load(path) == (handler.gives, "ner_dataset.csv")
+    assert read(path).tags.tolist() == ["B-per"]
     assert any(name.endswith("DownloadDataset") for name in asked)
     asked.clear()
     assert writing.fetch(tmp_path) == path and asked == []
+    path.write_text("mine")
+    with pytest.raises(OSError, match="holds something else; move it away first"):
+        writing.fetch(tmp_path)
+    assert path.read_text() == "mine"
 
 
 def test_fetch_of_another_file_writes_nothing_and_says_what_to_do(kaggle, tmp_path):
