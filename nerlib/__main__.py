@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import psutil
 
 from nerlib import encoder, lock, report, runs
 from nerlib.evaluation import score_table
@@ -129,7 +130,9 @@ def _execute(folder: Path, notebook: str, arguments: argparse.Namespace, held: i
             try:
                 process.wait(SECONDS)  # Ctrl-C has reached it too
             except subprocess.TimeoutExpired:
-                process.terminate()  # its kernel ends when it is gone
+                kernels = psutil.Process(process.pid).children(recursive=True)
+                process.terminate()
+                psutil.wait_procs(kernels, SECONDS)  # they end when it is gone, and say so
             return "interrupted"
     # A notebook is complete by its own record only: sys.exit(0) in a cell, too, ends papermill with 0.
     if not code and runs.is_complete(folder, notebook[:2]):

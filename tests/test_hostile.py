@@ -133,7 +133,7 @@ def test_what_is_no_name_of_a_run_leads_nowhere(place, use, name):
         use(name)
 
 
-@pytest.mark.parametrize("name", NOT_NAMES)
+@pytest.mark.parametrize("name", [name for name in NOT_NAMES if not name.startswith("-")])  # those are options
 def test_no_page_is_written_outside_of_reports(place, monkeypatch, name):
     with pytest.raises(ValueError, match="cannot be a run|is not the name of a folder in"):
         pages(name, monkeypatch)
@@ -288,8 +288,8 @@ def test_a_run_records_the_commit_and_is_trained_again_when_the_branch_has_moved
 
 
 @pytest.mark.parametrize(("name", "revision"), [
-    ("me/tiny", "v9"), ("me/tiny", "3" * 40), ("me/other", "main"), ("me/ti ny", "main"), ("a/b/c", "main"), ("../x", "main"),
-    ("me/tiny", "../../x")])
+    ("me/tiny", "v9"), ("me/tiny", "3" * 40), ("me/other", "main"), ("me/ti ny", "main"), ("a/b/c", "main"),
+    ("../no-such-folder", "main"), ("me/tiny", "../../x")])
 def test_an_encoder_that_cannot_be_had_says_what_to_do(hub, name, revision):
     with pytest.raises(OSError) as error:
         model.load_encoder(Params(encoder=name, encoder_revision=revision, max_length=32))

@@ -115,6 +115,13 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
     "resumed with other dropout": (
         "checkpoint.py", '            torch.set_rng_state(tensors[f"random.cpu.{own}"])\n', "            pass\n",
         "test_checkpoint.py::test_damaged_checkpoint_is_passed_over_for_the_one_before"),
+    "a checkpoint at every step of a second process": (
+        "checkpoint.py", "began, tensors, self.last = time.perf_counter(), moment.tensors(), time.monotonic()",
+        "began, tensors = time.perf_counter(), moment.tensors()",
+        "test_checkpoint.py::test_after_a_checkpoint_no_process_wants_the_next_one_at_once"),
+    "gradients of one process alone": (
+        "parallel.py", "gradient.copy_(part.view_as(gradient))", "pass",
+        "test_parallel.py::test_two_processes_take_the_steps_that_one_takes"),
     "resumed with another order of batches": (
         "checkpoint.py", "        self.order.random.bit_generator.state = self.drawn\n", "",
         "test_checkpoint.py::test_training_that_was_killed_ends_as_one_that_was_not"),

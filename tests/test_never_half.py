@@ -49,7 +49,9 @@ def write_notebook(project, cell):
 
 
 def start(project, *arguments):
-    return subprocess.Popen([sys.executable, "-m", *arguments], cwd=project, text=True, start_new_session=True,
+    def heed():  # Ctrl-C, which what a shell runs in the background ignores
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen([sys.executable, "-m", *arguments], cwd=project, text=True, start_new_session=True, preexec_fn=heed,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(project)})
 
 

@@ -26,7 +26,8 @@ from nerlib.params import Params
 from nerlib.split import load
 
 NOTEBOOKS = sorted((runs.ROOT / "notebooks").glob("*.ipynb"))
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base",
+               "huggingface-hub": "huggingface_hub"}
 
 
 # --- environment files
@@ -53,7 +54,8 @@ def test_every_imported_package_is_a_declared_dependency():
     lines = sum((project["optional-dependencies"][name] for name in extras), project["dependencies"])
     declared = {re.match(r"[\w-]+", line)[0].lower() for line in lines}
     names = {"sklearn": "scikit-learn", "yaml": "pyyaml", "IPython": "ipykernel", "PIL": "pillow", "nbformat": "nbconvert",
-             "bs4": "nbconvert", "markupsafe": "jinja2"}  # the last four come with those
+             "bs4": "nbconvert", "markupsafe": "jinja2",
+             "huggingface_hub": "huggingface-hub", "psutil": "ipykernel"}  # nbformat, bs4, markupsafe, psutil come with those
     sources = [path.read_text("utf-8") for path in (runs.ROOT / "nerlib").glob("*.py")]
     sources += [cell.source for path in NOTEBOOKS for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     imported = set()
