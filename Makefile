@@ -7,7 +7,7 @@ GIVEN := $(DATA)
 DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
 
 # A file of tests for each core, each in one thread: twice as fast as one after the other in all of them.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart gmb test test-all mutations lab bench sweep search lock help
 .DEFAULT_GOAL := help
