@@ -20,7 +20,7 @@ TRAINER = """
 import json, os, signal, sys
 from pathlib import Path
 import torch
-from nerlib import parallel, training
+from nerlib import parallel
 
 steps, real = [], torch.optim.AdamW.step
 def step(optimizer, *arguments, **options):
@@ -32,7 +32,7 @@ def step(optimizer, *arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 torch.optim.AdamW.step = step
-training.main()
+parallel.main()
 Path(f"{os.environ['STEPS']}.{parallel.rank()}").write_text(json.dumps(steps))
 """
 

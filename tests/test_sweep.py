@@ -129,6 +129,13 @@ def test_a_file_without_a_mapping_is_refused(tmp_path):
         Sweep.load(path)
 
 
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("1: x\n")
+    with pytest.raises(ValueError, match="1: Keys should be strings"):
+        Sweep.load(path)
+
+
 @pytest.fixture
 def sweep_file(tmp_path):
     """A sweep of four small runs; what it makes is removed."""
