@@ -113,6 +113,11 @@ class NERDatasetWithPOS(Dataset):
                 batch[key][row, :len(value)] = value
         return batch
 
+    def owned(self, windows: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """First word and number of words that each of these windows labels, (windows,) each."""
+        own = self.windows[windows]
+        return own[:, 2], own[:, 3] - own[:, 2]
+
     def loader(self, batches: Iterable[list[int]], padding: str = "batch") -> DataLoader:
         """The given batches of windows, padded to their longest ('batch') or to max_length.
 

@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as group
 
+from nerlib.hardware import device
 from nerlib.lock import locked
 from nerlib.params import Params, once
 
@@ -43,6 +44,16 @@ def rank() -> int:
 def share(items: list[Item]) -> list[Item]:
     """Those that fall to this process."""
     return items[rank()::count()]
+
+
+def parts(batches: Iterable[list[Item]], each: int) -> list[list[Item]]:
+    """This process's share of each batch, in `each` parts; some are empty where a batch is small."""
+    return [share(batch)[part::each] for batch in batches for part in range(each)]
+
+
+def any_of(true: bool) -> bool:
+    """Whether it is true in one process at least."""
+    return bool(total(torch.tensor(float(true), device=device() if count() > 1 else "cpu")))
 
 
 def total(tensor: torch.Tensor) -> torch.Tensor:

@@ -47,8 +47,7 @@ class Params(BaseModel):
     data_test: str = Field("", description="official test part; '': taken from data")
     entity_types: str = Field("geo gpe org per tim", min_length=1,
                               description="types to find, separated by spaces, or 'all'; the others become O")
-    max_sentences: int = Field(0, ge=0, lt=2**31,
-                               description="random sample of so many sentences of data, before the split; 0: all")
+    max_sentences: int = Field(0, ge=0, lt=2**31, description="random sample of so many sentences, before the split; 0: all")
     split: Literal["random", "grouped", "blocks", "apart", "among"] = Field(
         "random", description="random (the source's), grouped (no sentence in two parts), blocks; others: params/README.md")
     test_size: float = Field(0.2, gt=0, lt=1, description="share of all sentences held out for the last score")
@@ -69,10 +68,11 @@ class Params(BaseModel):
     word_shape: bool = Field(False, description="show the encoder capitals and digits: an embedding of each word's shape")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the classifier")
     encoder_dropout: float = Field(0.0, ge=0, lt=1, description="dropout inside the encoder; 0 is a quarter faster on a CPU")
-    freeze_embeddings: bool = Field(
-        False, description="keep the encoder's embeddings as pretrained: a little faster, what it costs in F1 is open")
+    freeze_embeddings: bool = Field(False, description="train all but the encoder's embeddings: faster, at an unknown cost")
     epochs: int = Field(3, ge=1, le=10_000, description="passes over the training part")
     batch_size: int = Field(32, ge=1, le=10_000, description="windows in a step")
+    gradient_accumulation: int = Field(
+        1, ge=1, le=10_000, description="compute a batch in so many parts, one after the other: the same step in less memory")
     learning_rate: float = Field(2e-4, gt=0, le=1, description="highest learning rate of the encoder")
     head_learning_rate: float = Field(1e-3, ge=0, le=1,
                                       description="the same for POS embedding and classifier; 0: as the encoder")

@@ -44,7 +44,7 @@ def predict(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params, label:
         del batch["pos_labels"]
         with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
             logits, pos_logits = net(**{name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()})
-        rows = ranges(*_owned(data, windows))
+        rows = ranges(*data.owned(windows))
         scores[rows] = torch.log_softmax(logits.float(), -1).cpu()[labelled].numpy()
         if pos is not None:
             pos[rows] = pos_logits.argmax(-1).cpu()[labelled].numpy()
@@ -54,12 +54,6 @@ def predict(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params, label:
     by_viterbi = params.decoder == "viterbi"
     labels = decoding.viterbi(scores, data.offsets, data.vocabulary.labels) if by_viterbi else scores.argmax(1)
     return Prediction(labels, scores, pos, net.pos_embedding is not None)
-
-
-def _owned(data: NERDatasetWithPOS, windows: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """First word and number of words that each window labels."""
-    own = data.windows[windows]
-    return own[:, 2], own[:, 3] - own[:, 2]
 
 
 def table(data: Corpus, sentences: np.ndarray, part: str, prediction: Prediction, vocabulary: Vocabulary,

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import time
@@ -19,7 +20,7 @@ from transformers import get_linear_schedule_with_warmup
 from nerlib import dataset, encoder, evaluation, features, model, parallel, runs
 from nerlib.checkpoint import Checkpoints, Moment
 from nerlib.corpus import Corpus
-from nerlib.dataset import IGNORE_LABEL, NERDatasetWithPOS, Vocabulary
+from nerlib.dataset import NERDatasetWithPOS, Vocabulary
 from nerlib.hardware import device, keep_memory, levers, repeatable, use_bf16
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
@@ -142,26 +143,26 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
         start, now.drawn = time.perf_counter() - now.seconds, order.random.bit_generator.state
         net.train()
         todo = list(order)[now.done:]
-        mine = [parallel.share(batch) for batch in todo]
-        for batch in progress(data.loader(mine, params.padding), f"epoch {epoch} of {params.epochs}", now.done):
-            known = torch.tensor([(batch["labels"] != IGNORE_LABEL).sum(), kept is not None and kept.due()])
-            labelled, due = parallel.total(known.to(device() if parallel.count() > 1 else "cpu")).tolist()
-            batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
-            labels, pos_labels = batch.pop("labels"), batch.pop("pos_labels")
-            with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
-                logits, pos_logits = net(**batch)
-            loss = model.loss(logits, labels, labelled)
+        parts = iter(data.loader(parallel.parts(todo, params.gradient_accumulation), params.padding))
+        for windows in progress(todo, f"epoch {epoch} of {params.epochs}", now.done):
+            labelled = int(data.owned(windows)[1].sum())  # words of the whole batch
             optimizer.zero_grad()
-            (loss if pos_logits is None else loss + model.loss(pos_logits, pos_labels, labelled)).backward()
+            for batch in itertools.islice(parts, params.gradient_accumulation):
+                batch = {name: tensor.to(device(), non_blocking=True) for name, tensor in batch.items()}
+                labels, pos_labels = batch.pop("labels"), batch.pop("pos_labels")
+                with torch.autocast(device().type, torch.bfloat16, enabled=use_bf16(params)):
+                    logits, pos_logits = net(**batch)
+                loss = model.loss(logits, labels, labelled)
+                (loss if pos_logits is None else loss + model.loss(pos_logits, pos_labels, labelled)).backward()
+                now.loss += loss.detach() * labelled  # stays on the device: a GPU is waited for once an epoch
             parallel.add_gradients(encoder + head)
             if params.max_grad_norm:
                 torch.nn.utils.clip_grad_norm_(encoder + head, params.max_grad_norm)
             optimizer.step()
             schedule.step()
-            now.loss += loss.detach() * labelled  # stays on the device: a GPU is waited for once an epoch
             now.words += labelled
             now.done += 1
-            if due:
+            if kept and parallel.any_of(kept.due()):
                 now.seconds = time.perf_counter() - start
                 start += kept.save(now)  # which is not training
         row = {"epoch": epoch, "training_loss": parallel.total(now.loss).item() / now.words,

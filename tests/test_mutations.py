@@ -121,7 +121,10 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "test_checkpoint.py::test_after_a_checkpoint_no_process_wants_the_next_one_at_once"),
     "gradients of one process alone": (
         "parallel.py", "gradient.copy_(part.view_as(gradient))", "pass",
-        "test_parallel.py::test_two_processes_take_the_steps_that_one_takes"),
+        "test_parallel.py::test_several_processes_and_parts_take_the_steps_that_one_takes[2-1]"),
+    "each part of a batch divided by its own words": (
+        "training.py", "model.loss(logits, labels, labelled)", "model.loss(logits, labels)",
+        "test_parallel.py::test_several_processes_and_parts_take_the_steps_that_one_takes[1-3]"),
     "resumed with another order of batches": (
         "checkpoint.py", "        self.order.random.bit_generator.state = self.drawn\n", "",
         "test_checkpoint.py::test_training_that_was_killed_ends_as_one_that_was_not"),

@@ -39,18 +39,19 @@ Path(f"{os.environ['STEPS']}.{parallel.rank()}").write_text(json.dumps(steps))
 
 @pytest.fixture(scope="module")
 def train(tiny, tmp_path_factory):
-    """Train in so many processes: exit code, what it said, the run's folder, the norms of gradients and weights at each
-    step of each process. 43 windows in batches of 7: the last one has a window for one process only."""
+    """Train in so many processes, each batch in so many parts: exit code, what it said, the run's folder, the norms of
+    gradients and weights at each step of each process. 43 windows in batches of 7: the last one has a window for one only."""
     folder, names = tmp_path_factory.mktemp("parallel"), []
     (folder / "trainer.py").write_text(TRAINER)
 
-    def train(processes, name, **environment):
+    def train(processes, name, parts=1, **environment):
         if name not in names:
             names.append(name)
         dropout = {"dropout": 0.0, "max_grad_norm": 0.0} if "still" in name else {"dropout": 0.3, "encoder_dropout": 0.1}
         values = {"run": name, "encoder": str(tiny), "epochs": 3,
-                  "max_sentences": 60, "batch_size": 7, "precision": "fp32", "pos": "predicted", "learning_rate": 5e-3,
-                  "head_learning_rate": 1e-2, "checkpoint_minutes": 1e-9, "lexicon": True, **dropout}
+                  "max_sentences": 60, "batch_size": 7, "gradient_accumulation": parts,
+                  "precision": "fp32", "pos": "predicted", "learning_rate": 5e-3, "head_learning_rate": 1e-2,
+                  "checkpoint_minutes": 1e-9, "lexicon": True, **dropout}
         (folder / "params.yaml").write_text(yaml.safe_dump(values))
         launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
         done = subprocess.run([sys.executable, *launch, str(folder / "trainer.py"), str(folder / "params.yaml")], cwd=runs.ROOT,
@@ -68,15 +69,21 @@ def prefix():
     return f"test-{uuid.uuid4().hex[:8]}"
 
 
-def test_two_processes_take_the_steps_that_one_takes(train, prefix):
-    (one, alone, whole), (two, shared, halves) = train(1, f"{prefix}-still-1"), train(2, f"{prefix}-still-2")
-    assert one.returncode == two.returncode == 0, one.stderr[-2000:] + two.stderr[-3000:]
-    [steps], [first, second] = whole, halves
-    assert len(steps) == 21 and first == second, "all processes have the same weights after each step"
-    np.testing.assert_allclose(first, steps, rtol=1e-4, atol=1e-4)  # atol: the bias of attention's keys has a gradient of noise
+@pytest.fixture(scope="module")
+def alone(train, prefix):
+    return train(1, f"{prefix}-still-1")
+
+
+@pytest.mark.parametrize("processes, parts", [(2, 1), (1, 3), (2, 2)])
+def test_several_processes_and_parts_take_the_steps_that_one_takes(train, prefix, alone, processes, parts):
+    (one, alone, [steps]), (other, shared, taken) = alone, train(processes, f"{prefix}-still-{processes}-{parts}", parts)
+    assert one.returncode == other.returncode == 0, one.stderr[-2000:] + other.stderr[-3000:]
+    assert len(steps) == 21 and len(taken) == processes, "a step for each batch"
+    assert all(own == taken[0] for own in taken), "all processes have the same weights after each step"
+    np.testing.assert_allclose(taken[0], steps, rtol=1e-4, atol=1e-4)  # atol: attention's key bias has a gradient of noise
     records = [runs.read_json(folder / "model/training.json") for folder in (alone, shared)]
-    assert [record["processes"] for record in records] == [1, 2] and records[0]["windows"]["training"] % 7 == 1
-    assert records[0]["key"] == records[1]["key"], "notebook 03 finds the training finished"
+    assert [record["processes"] for record in records] == [1, processes] and records[0]["windows"]["training"] % 7 == 1
+    assert (records[0]["key"] == records[1]["key"]) is (parts == 1), "notebook 03 finds the training finished"
     tables = [pd.read_parquet(folder / "predictions.parquet") for folder in (alone, shared)]
     assert tables[0][["sentence", "position", "word"]].equals(tables[1][["sentence", "position", "word"]])
     scores = [np.load(folder / "scores.npy") for folder in (alone, shared)]
