@@ -541,7 +541,7 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
         "lexicon": True, "dropout": 0.1, "encoder_dropout": 0.1, "epochs": 4, "batch_size": 31, "learning_rate": 1e-5,
         "head_learning_rate": 0.0, "weight_decay": 0.0, "warmup_ratio": 0.0, "max_grad_norm": 0.0, "seed": 1,
         "encoder_revision": "v2", "score_test": False,
-        "freeze_embeddings": True, "similar_lengths": False,
+        "freeze_embeddings": True, "similar_lengths": False, "gradient_accumulation": 2,
         "precision": "fp32" if training.use_bf16(base) else "bf16"}
     others = {"run": "another", "max_sentences": 5, "data": "x.csv", "data_validation": "y.csv", "data_test": "z.csv",
               "split": "blocks", "test_size": 0.3, "validation_size": 0.2, "split_seed": 1,  # the split itself tells
