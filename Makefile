@@ -26,7 +26,7 @@ test-all: .venv/installed-test ## linter and all tests, also those that take min
 	$(BIN)/ruff check .
 	$(PYTEST) -m ""
 
-mutations: .venv/installed-test ## the code broken in 46 places, each of which a test must notice
+mutations: .venv/installed-test ## the code broken on purpose, which a test must notice each time
 	$(BIN)/python -m pytest -m mutations tests/test_mutations.py
 
 lab: .venv/installed ## JupyterLab on the notebooks

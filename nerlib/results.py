@@ -136,7 +136,7 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
 
 
 def write_page(results: Path = RESULTS) -> Path:
-    """results/README.md from the comparisons that stand there: question, method, result, intervals, limits."""
+    """results/README.md from the comparisons that stand there: question, method, result, intervals, limits; then tried.md."""
     contents = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
     sections = [_finals(name, content) for name, content in contents.items() if "source_split" in content]
     sections += [_section(name, content) for name, content in contents.items() if "comparisons" in content]
@@ -146,6 +146,7 @@ def write_page(results: Path = RESULTS) -> Path:
     ledger = [json.loads(line) for line in (results / LEDGER.name).read_text("utf-8").splitlines()] \
         if (results / LEDGER.name).is_file() else []
     looked = len({(line["fingerprint"], line["parameters"]) for line in ledger})
+    tried = results / "tried.md"
     text = "\n".join([
         "# Results", "",
         "Answers to questions about the Kaggle corpus. This page is written by `python -m nerlib.results publish NAME` from",
@@ -155,7 +156,7 @@ def write_page(results: Path = RESULTS) -> Path:
         "Scorings of a test part by declared finals in the [ledger](test-ledger.jsonl): "
         f"{len(ledger)}, of {looked} configurations.", "",
         *(["Single runs, micro F1 (one run says nothing about luck):", "", *single, ""] if single else []),
-        *sections])
+        *sections, *([tried.read_text("utf-8")] if tried.is_file() else [])])
     write_atomically(results / "README.md", text.rstrip() + "\n")
     return results / "README.md"
 
@@ -197,7 +198,8 @@ def _finals(name: str, content: dict[str, Any]) -> str:
         + ", ".join(f"`{key}: {value}`" for key, value in content["parameters"].items()) + ".", "",
         f"**Result.** Test micro F1 {'; '.join(said)}. The source has {SOURCE_F1:.4f} on its test part.", "",
         "**Limits.** Leads for the design had been read off the source's test part before: test parts of other splits are "
-        f"unspoilt{'' if content['other_splits'] else ', and none was scored yet'}. Times are those of runs side by side.", "",
+        f"unspoilt{'' if content['other_splits'] else ', and none was scored yet'}. Runs of one thread ran beside others, and "
+        "so more slowly.", "",
         "| split seed | seed | micro F1 | strict | training (min) | threads | commit |",
         "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
         f"All numbers: [{name}.json]({name}.json).", ""])

@@ -294,6 +294,7 @@ def test_finals_are_the_test_scores_over_seeds_and_splits(final, finish, tmp_pat
     first = runs.read_json(runs.ROOT / "reports" / f"{finish.prefix}-final-42-1" / "metrics.json")["test"]["default"]
     supports = {name: (0, 0, 0, row["support"]) for name, row in first.items()}
     monkeypatch.setattr(evaluation, "SOURCE", supports)  # as if this corpus were the source's
+    (tmp_path / "tried.md").write_text("## Tried in vain\n\nMuch.\n")
     content = runs.read_json(results.finals("best", [final], tmp_path))
     by_hand = [seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-42-{seed}", "test") for seed in (1, 2, 3)]
     assert content["mean_over_seeds"] == pytest.approx(sum(by_hand) / 3)
@@ -305,6 +306,7 @@ def test_finals_are_the_test_scores_over_seeds_and_splits(final, finish, tmp_pat
     assert other["split_seed"] == 7 and other["f1"] == pytest.approx(
         seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-7-1", "test"))
     page = (tmp_path / "README.md").read_text("utf-8")
+    assert page.endswith("\n\n## Tried in vain\n\nMuch.\n")
     assert f"Test micro F1 {content['mean_over_seeds']:.4f}" in page and f"| 7 | 1 | {other['f1']:.4f} |" in page
 
 
