@@ -202,7 +202,7 @@ def parallel(table: pd.DataFrame, score: str, title: str) -> Picture:
     for row in table[score].sort_values().index:
         axes.plot(range(len(names)), heights.loc[row], color=shade(heights.loc[row, score]), linewidth=3 if row == best else 1)
     for at, name in enumerate(names):
-        axes.axvline(at, color=GREY, linewidth=0.8, zorder=0)
+        axes.vlines(at, 0, 1, color=GREY, linewidth=0.8, zorder=0)
         for end, value, where in ((0, table[name].min(), "top"), (1, table[name].max(), "bottom")):
             text = f"{value:.3g}" if isinstance(value, float) else str(value)
             axes.annotate(text, (at, end), ha="center", va=where, xytext=(0, -3 if end == 0 else 3), textcoords="offset points")

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,21 +154,22 @@ def _busy(folder: Path, stages: dict[str, dict[str, Any]]) -> bool:
     return False
 
 
-def write_search(folder: Path, question: str, trials: pd.DataFrame, best: int) -> Path:
-    """Writes the page of a search, index.html, from its trials (number, value, state, parameters), and returns its path."""
+def write_search(folder: Path, question: str, trials: pd.DataFrame, git: Mapping[str, Any]) -> Path:
+    """Writes the page of a search, index.html, from its trials (trial, validation_f1, parameters, state) and the commit that
+    made them, and returns its path."""
     figures = [(Image.open(path).text["Description"], base64.b64encode(path.read_bytes()).decode())
                for path in sorted((folder / "figures").glob("search_*.png"), reverse=True)]
-    rows = trials.sort_values("value", ascending=False).to_dict("records")
+    rows = trials.sort_values("validation_f1", ascending=False).to_dict("records")
     return _page("search.html.j2", folder / "index.html", [], title=f"Search: {folder.name}", question=question, trials=rows,
-                 figures=figures, columns=list(trials.columns), best=next(row for row in rows if row["number"] == best),
-                 yaml=(folder / "best.yaml").read_text("utf-8"))
+                 figures=figures, columns=list(trials.columns), git=git, yaml=(folder / "best.yaml").read_text("utf-8"))
 
 
 def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -> Path:
     """Renders one page of the run whose folder path lies in; the page appears whole or not at all."""
     record = _trained(path.parent, "run.json")
     env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=ChainableUndefined)
-    git = record.get("git") or _read(path.parent / "stages/01.json").get("git")  # a failed run has no run.json
+    # A failed run has no run.json.
+    git = content.pop("git", None) or record.get("git") or _read(path.parent / "stages/01.json").get("git")
     content |= {"run": record.get("run") or path.resolve().parent.name, "record": record, "git": git, "here": path.stem,
                 "pages": [page.stem for page in siblings], "home": path.resolve().parents[1].name == "reports"}
     write_atomically(path, env.get_template(template).render(content))

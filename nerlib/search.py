@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from nerlib import lock, plots, report, runs, training
 from nerlib.params import Params
 from nerlib.plan import Plan
+from nerlib.provenance import git_state
 from nerlib.split import load
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -101,26 +102,28 @@ def _work(search: Search, data: str, worker: int, parent: int) -> None:
     with lock.locked(runs.folder(name)):
         if os.getppid() != parent:
             return
-        search.study(worker).optimize(objective, callbacks=[optuna.study.MaxTrialsCallback(search.trials, FINISHED)])
+        search.study(worker).optimize(objective, callbacks=[
+            optuna.study.MaxTrialsCallback(search.trials, (*FINISHED, TrialState.RUNNING))])  # the other workers' will end
 
 
 def run(search: Search, data: str = "", workers: int = 0) -> Path:
     """Make the trials that are missing, then the page and best.yaml; returns the page's path.
 
     `workers` processes of one thread (0: as many as there are cores). Trials that were under way when a process was
-    killed are begun again with the same values. Raises ValueError where the study was begun with other parameters or data.
+    killed are begun again with the same values. Raises ValueError where the study was begun with other parameters, data or
+    code.
     """
     study, count = search.study(), workers or os.cpu_count() or 1
     fixed = search.params({name: values[0] for name, values in (search.between | search.log_between | search.among).items()},
                           search.name, data)
-    split = load(fixed, runs.ROOT)[1]
-    begun = {"parameters": fixed.model_dump(mode="json", exclude={"data", "data_validation", "data_test"}),
-             "space": search.model_dump(mode="json", include={"between", "log_between", "among"}),
-             "training": split.training_fingerprint}
+    begun = {"space": search.model_dump(mode="json", include={"between", "log_between", "among"}),
+             "training": training.training_key(fixed, load(fixed, runs.ROOT)[1])}
     if study.user_attrs.setdefault("begun", begun) != begun:
-        raise ValueError(f"reports/{search.name}/study.db was begun with other parameters, space or corpus; its trials cannot "
-                         "be compared with new ones. Give the search another name, or remove that folder")
+        raise ValueError(f"reports/{search.name}/study.db was begun with other parameters, space or corpus, or by another "
+                         "version of this code or its libraries; its trials cannot be compared with new ones. Give the search "
+                         "another name, or remove that folder")
     study.set_user_attr("begun", begun)
+    study.set_user_attr("git", git_state())
     for worker in range(count):
         with lock.locked(runs.folder(f"{search.name}-worker-{worker}"), wait=True):
             pass  # a worker whose parent was killed ends after its epoch
@@ -145,21 +148,22 @@ def write(search: Search) -> Path:
     """The page of a study, its trials as trials.csv, and the best as best.yaml."""
     study, folder = search.study(), runs.folder(search.name)
     trials = study.trials_dataframe(attrs=("number", "value", "params", "state")).rename(
-        columns=lambda name: name.removeprefix("params_"))
+        columns=lambda name: {"number": "trial", "value": "validation_f1"}.get(name, name.removeprefix("params_")))
     trials = trials[trials["state"].isin([state.name for state in FINISHED])]
-    complete = trials[trials["state"] == "COMPLETE"].drop(columns="state")
+    trials["state"] = trials["state"].str.lower()
+    complete = trials[trials["state"] == "complete"].drop(columns="state")
     runs.write_csv(folder / "trials.csv", trials)
     best = search.params(study.best_params, f"{search.name}-best")
-    head = f"# The best of {len(trials)} trials by validation micro F1, {study.best_value:.4f}. {search.question}\n"
+    head = f"# The best of {len(trials)} trials by validation micro F1, {study.best_value:.4f}.\n# {search.question}\n"
     runs.write_atomically(folder / "best.yaml", head + yaml.safe_dump(best.changed(), sort_keys=False, allow_unicode=True))
-    figures = {"search_trials": plots.parallel(complete.set_index("number"), "value", f"Trials of {search.name}")}
-    if len(complete) > 1 and complete["value"].nunique() > 1:
+    figures = {"search_trials": plots.parallel(complete.set_index("trial"), "validation_f1", f"Trials of {search.name}")}
+    if complete["validation_f1"].nunique() > 1:
         weights = pd.Series(optuna.importance.get_param_importances(study)).sort_values(ascending=False)
         figures["search_importances"] = plots.bars(weights, "What the score depended on",
                                                    "importance (share of variance, fANOVA)", "parameter", form="{:.2f}")
     for name, picture in figures.items():
         plots.save(picture, folder / "figures" / name)
-    return report.write_search(folder, search.question, trials, study.best_trial.number)
+    return report.write_search(folder, search.question, trials, study.user_attrs.get("git", {}))
 
 
 def main() -> None:

@@ -97,10 +97,10 @@ def test_a_search_killed_in_the_middle_goes_on_and_names_the_best(search_file):
         assert any(params.items() <= trial.params.items() for trial in finished)
     assert 8 <= len(finished) <= 9 and not study.get_trials(states=[TrialState.RUNNING])
     trials = pd.read_csv(folder / "trials.csv")
-    complete = trials[trials["state"] == "COMPLETE"]
-    assert complete["value"].max() == pytest.approx(study.best_value) and len(trials) == len(finished)
+    complete = trials[trials["state"] == "complete"]
+    assert complete["validation_f1"].max() == pytest.approx(study.best_value) and len(trials) == len(finished)
     best = Params.from_yaml(folder / "best.yaml")
-    winner = complete.loc[complete["value"].idxmax()]
+    winner = complete.loc[complete["validation_f1"].idxmax()]
     assert (best.learning_rate, best.pos, best.epochs) == (
         pytest.approx(winner["learning_rate"]), winner["pos"], round(winner["epochs"]))
     assert not best.score_test and best.max_sentences == 200 and best.run == f"{search.name}-best"
@@ -109,6 +109,9 @@ def test_a_search_killed_in_the_middle_goes_on_and_names_the_best(search_file):
     page = BeautifulSoup((folder / "index.html").read_text("utf-8"), "html.parser")
     alts = {Image.open(path).text["Description"] for path in (folder / "figures").glob("*.png")}
     assert {image["alt"] for image in page("img")} == alts and len(alts) == 2
+    assert study.user_attrs["git"]["commit"][:10] in page.find(class_="made").get_text()
+    first = page.select("tbody tr")[0].get_text()
+    assert f"{study.best_value:.4f}" in first and f"of {study.best_value:.3f}." in page.get_text()
     assert len(page.select("tbody tr")) == len(finished) and "learning_rate" in page.find("pre").get_text()
 
 
