@@ -15,8 +15,9 @@ from pathlib import Path
 
 import nbformat
 import psutil
+import yaml
 
-from nerlib import encoder, lock, report, runs
+from nerlib import encoder, lock, report, runs, split
 from nerlib.evaluation import score_table
 from nerlib.params import Comparison, Params, once
 
@@ -56,6 +57,8 @@ def _params(arguments: argparse.Namespace, notebooks: list[str]) -> Params:
         params = kind.from_yaml(*arguments.files, **once(arguments.p))
         if arguments.final and not (params.score_test and "03_training" in notebooks):
             raise ValueError("--final: this scores no test part; it needs notebook 03 and score_test = true")
+        if {"01_eda", "02_preprocessing", "03_training"} & set(notebooks):
+            split.files(params, runs.ROOT)
         if {"02_preprocessing", "03_training"} & set(notebooks):
             encoder.check(params)
     except (ValueError, OSError) as error:
@@ -73,7 +76,7 @@ def _run(params: Params, folder: Path, notebooks: list[str], arguments: argparse
         report.write_index(folder)
     for notebook in notebooks:
         print(f"\n{notebook}  {runs.STAGES.get(notebook, 'Comparison')}", flush=True)
-        if error := _execute(folder, notebook, arguments, held):
+        if error := _execute(folder, notebook, params, held):
             runs.mark(params.run, notebook, "failed", error)
             break
     page = report.write_pages(folder)
@@ -115,13 +118,13 @@ def _finished(folder: Path) -> bool:
                for name, number in (("run.json", "03"), ("comparison.json", "05")))
 
 
-def _execute(folder: Path, notebook: str, arguments: argparse.Namespace, held: int) -> str:
+def _execute(folder: Path, notebook: str, params: Params, held: int) -> str:
     """Run a notebook to its end; returns what went wrong, or ''."""
     output = folder / f"{notebook}.ipynb"
     command = [sys.executable, "-m", "papermill", str(runs.ROOT / "notebooks" / output.name), str(output), "-k", "python3",
                "--stderr-file", "-"]  # the kernel's progress bars, to stdout
-    command += [word for file in arguments.files for word in ("-f", file)]
-    command += [word for name, value in arguments.p for word in ("-r", name, value)]  # Params alone reads the value
+    taken = {"04_error_analysis": ["run"], runs.COMPARISON: Comparison.__annotations__}.get(notebook, Params.model_fields)
+    command += ["-y", yaml.safe_dump({name: value for name, value in params if name in params.model_fields_set & set(taken)})]
     alone = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}  # nobody sits before it
     with subprocess.Popen(command, pass_fds=[held], env=alone | {lock.HELD: str(folder / ".lock")}) as process:
         try:

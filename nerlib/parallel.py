@@ -3,8 +3,8 @@
     accelerate launch -m nerlib.training params/gmb.yaml            on GPUs
     torchrun --nproc-per-node 2 -m nerlib.training params/gmb.yaml  on CPUs, for which Accelerate's launcher wants MPI
 
-Each process takes its share of every batch, and what all have computed is added up: but for rounding, that is what one
-process alone would have computed. In a process that is alone, nothing of this does anything.
+Each process takes its share of every batch, and what all have computed is added up: but for rounding, and for what dropout
+draws in each, that is what one process alone would have computed. In a process that is alone, nothing of this does anything.
 """
 
 import argparse
@@ -27,7 +27,10 @@ Item = TypeVar("Item")
 def join() -> None:
     """Take part in the group that a launcher began, if one did: with a GPU for each process, or on CPUs."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        from accelerate import PartialState  # of the extra "parallel"
+        try:
+            from accelerate import PartialState
+        except ModuleNotFoundError:
+            raise ValueError('several processes need accelerate: pip install -e ".[parallel]"') from None
         PartialState()
 
 
@@ -94,12 +97,15 @@ def main() -> None:
     parser.add_argument("files", nargs="+", metavar="FILE.yaml", help="parameter files; a later one wins")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter more")
     arguments = parser.parse_args()
-    join()
     try:
+        join()
         params = Params.from_yaml(*arguments.files, **once(arguments.p))
         encoder.check(params)
         folder = runs.folder(params.run)
         with contextlib.nullcontext() if rank() else locked(folder):
-            training.train(params, *split.load(params, runs.ROOT), folder)
+            made = training.train(params, *split.load(params, runs.ROOT), folder)
+        if not rank():
+            print(f"trained in {made.record['processes']} process{'es' * (made.record['processes'] > 1)}: {folder}/model; "
+                  "python -m nerlib, with the same parameters, writes the rest")
     except (ValueError, OSError) as error:
         sys.exit(1 if rank() else str(error))

@@ -5,6 +5,7 @@
 
 import ast
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,16 +20,18 @@ from nerlib import yamlfile
 # The first line of every notebook's parameters cell; papermill's injected cell opens with the bare words.
 CELL_MARK, INJECTED_MARK = "# Parameters and their defaults", "# Parameters"
 POWERS = {2**31: "2³¹", 2**32: "2³²"}  # limits, as they are written
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"  # of a run, and so of its folder in reports/
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"  # of a run, and so of its folder in reports/
 
 
 def _free(name: str) -> str:
+    if not re.fullmatch(NAME, name):
+        raise ValueError("a name begins with a letter or digit, and has only those, dots, - and _")
     if name in ("results", "index.html"):
         raise ValueError(f"reports/{name} holds what is committed, or lists all runs; choose another name")
     return name
 
 
-RunName = Annotated[str, Field(pattern=NAME, max_length=100), AfterValidator(_free)]
+RunName = Annotated[str, Field(max_length=100), AfterValidator(_free)]
 
 
 class Contradiction(ValueError):
@@ -90,15 +93,10 @@ class Params(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_boolean_for_a_number(cls, value: Any, info: Any) -> Any:
+    def _is_plain(cls, value: Any, info: Any) -> Any:
         # pydantic turns True into 1, and YAML turns the words no, off and yes into booleans.
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
             raise ValueError("a truth value is not allowed here (YAML reads yes, no, on, off as one: quote it)")
-        return value
-
-    @field_validator("*")
-    @classmethod
-    def _no_zero_byte(cls, value: Any) -> Any:
         if isinstance(value, str) and "\0" in value:
             raise ValueError("a zero byte is not allowed here")
         return value

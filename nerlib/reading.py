@@ -25,7 +25,7 @@ def load(path: Path) -> tuple[bytes, str]:
     """The corpus file's bytes, unzipped, and its name. Raises FileNotFoundError, or ValueError for a zip that does not hold
     one readable file of at most LARGEST bytes."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; the parameter data takes 'sample' or the path of a corpus")
+        raise FileNotFoundError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
         data = path.read_bytes()
         if data.startswith(b"PK\x03\x04"):
@@ -190,9 +190,7 @@ def read_spans(text: str, name: str) -> dict[str, np.ndarray]:
         if not line.strip():
             continue
         try:
-            content = json.loads(line)
-            json.dumps(content, ensure_ascii=False).encode()  # JSON can write half characters, which are no text
-            rows += _row_of_spans(content, number)
+            rows += _row_of_spans(parsed(line), number)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{name}, line {number}: {error}") from None
     table = np.array(rows, object).reshape(-1, 5)
@@ -201,6 +199,16 @@ def read_spans(text: str, name: str) -> dict[str, np.ndarray]:
                          f"{table[with_pos.argmax(), 4]} has")
     return {WORD: table[:, 0], **({POS: table[:, 1]} if with_pos.any() else {}), TAG: table[:, 2],
             "start": table[:, 3].astype(bool), "line": table[:, 4].astype(int)}
+
+
+def parsed(line: str) -> Any:
+    """What a line of JSON says. Raises ValueError, RecursionError for brackets within brackets."""
+    try:
+        content = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1} of {line[:60]!r}") from None
+    json.dumps(content, ensure_ascii=False).encode()  # JSON can write half characters, which are no text
+    return content
 
 
 def _row_of_spans(content: Any, number: int) -> list[tuple]:
@@ -222,13 +230,16 @@ def _row_of_spans(content: Any, number: int) -> list[tuple]:
     starts = set(np.cumsum([0, *map(len, sentences)]).tolist())
     tags = ["O"] * len(places)
     for span in content["spans"]:
-        try:
-            first, last, label = begins[span["start"]], ends[span["end"]], span["label"] + ""
-        except (TypeError, KeyError):
-            raise ValueError(f"span {json.dumps(span, ensure_ascii=False)[:80]}: needs start, end and label, and has to begin "
-                             "and end where words do") from None
-        if last < first or any(tag != "O" for tag in tags[first:last + 1]) or starts & set(range(first + 1, last + 1)):
-            raise ValueError(f"span {json.dumps(span, ensure_ascii=False)[:80]}: overlaps another one, is in two sentences, or "
-                             "ends before it begins")
+        said = f"span {json.dumps(span, ensure_ascii=False)[:80]}"
+        start, end, label = (span.get(name) for name in ("start", "end", "label")) if isinstance(span, dict) else (None,) * 3
+        if not (isinstance(start, int) and isinstance(end, int) and isinstance(label, str)):
+            raise ValueError(f"{said}: needs start, end and label: two whole numbers and a text")
+        if not 0 <= start < end <= len(source):
+            raise ValueError(f"{said}: there is no such place among the {len(source)} characters of {source[:40]!r}")
+        if start not in begins or end not in ends:
+            raise ValueError(f"{said}: {source[start:end]!r} does not begin and end where words do")
+        first, last = begins[start], ends[end]
+        if any(tag != "O" for tag in tags[first:last + 1]) or starts & set(range(first + 1, last + 1)):
+            raise ValueError(f"{said}: overlaps another one, or is in two sentences")
         tags[first:last + 1] = [f"B-{label}", *[f"I-{label}"] * (last - first)]
     return [(source[a:b], pos and pos[word], tags[word], word in starts, number) for word, (a, b) in enumerate(places)]

@@ -33,14 +33,22 @@ class Split:
         return {"training": self.training, "validation": self.validation, "test": self.test}
 
 
+def files(params: Params, root: Path) -> dict[str, str]:
+    """Which corpus each of data, data_validation and data_test names, if it does: 'sample', or a path; relative ones start at
+    `root`. Raises FileNotFoundError."""
+    named = {name: getattr(params, name) for name in ("data", "data_validation", "data_test") if getattr(params, name)}
+    for name, path in named.items():
+        if path != "sample" and not (root / path).is_file():
+            raise FileNotFoundError(f"{name} = {path}: no such file in {root}; give the path of a corpus, or 'sample' (how to "
+                                    "get the Kaggle corpus: data/README.md)")
+    return {name: path if path == "sample" else str(root / path) for name, path in named.items()}
+
+
 def load(params: Params, root: Path) -> tuple[Corpus, Split]:
     """Read and split what `params` name; relative paths start at `root`. Raises as `read` does, and ValueError."""
-    def find(path: str) -> str:
-        return path if path == "sample" else str(root / path)
-
-    main = read(find(params.data))
-    official = {part: read(find(path)) for part, path in
-                (("validation", params.data_validation), ("test", params.data_test)) if path}
+    found = files(params, root)
+    main = read(found.pop("data"))
+    official = {name.removeprefix("data_"): read(path) for name, path in found.items()}
     if params.pos not in ("none", "constant") and (without := [c.source for c in (main, *official.values()) if c.pos is None]):
         raise ValueError(f"{without[0]}: has no POS column; set pos: none")
     parts = {"data": main} | {f"data_{part}": piece for part, piece in official.items()}

@@ -5,9 +5,9 @@
 
     python -m nerlib.tagger reports/mine/model < texts > mentions.jsonl
 
-reads a text a line (with --json: a text, a list of words, or {"words": […], "pos": […]}) and writes for each, in order, a
-line {"line": 1, "mentions": […]}, or {"line": 1, "error": "…"} where it cannot be read: the rest is tagged all the same, the
-exit code is 1. Only as many lines as are tagged at once are in memory.
+reads a text a line (with --json: a text, {"text": …}, a list of words, or {"words": […], "pos": […]}) and writes for each, in
+order, a line {"line": 1, "mentions": […]}, or {"line": 1, "error": "…"} where it cannot be read: the rest is tagged all the
+same, the exit code is 1. Only as many lines as are tagged at once are in memory.
 """
 
 import argparse
@@ -26,8 +26,11 @@ import pandas as pd
 from nerlib import evaluation, features, model, prediction
 from nerlib.corpus import Corpus
 from nerlib.dataset import NERDatasetWithPOS, encode
+from nerlib.features import IGNORE_POS
 from nerlib.hardware import device
 from nerlib.model import Saved
+from nerlib.params import shown
+from nerlib.reading import parsed
 from nerlib.words import positions, split
 
 AT_ONCE = 1000  # texts that are in memory, and sorted by length, together
@@ -61,7 +64,8 @@ class Tagger:
         """The mentions in one text, or in a sentence of given words (and their POS tags), from left to right.
 
         A model that was trained with `pos = corpus` needs words with their tags. Raises ValueError where they are missing, do
-        not fit the words, or are unknown to the model, and for a control with shuffled tags. A word of more pieces than a
+        not fit the words, or are unknown to the model, and for a control with shuffled tags; TypeError for what is neither a
+        text nor words. A word of more pieces than a
         window holds is read as an unknown one.
         """
         return next(self.pipe([text], None if pos is None else [pos]))
@@ -77,6 +81,8 @@ class Tagger:
             yield from self._mentions(*zip(*some, strict=True))
 
     def _mentions(self, texts: Sequence[str | Sequence[str]], pos: Sequence[Sequence[str] | None]) -> list[list[Mention]]:
+        for text, tags in zip(texts, pos, strict=True):
+            self.check(text, tags)
         sources = [text if isinstance(text, str) else " ".join(text) for text in texts]
         sentences = [(i, spans) for i, text in enumerate(texts)
                      for spans in (split(text) if isinstance(text, str) else [positions(text)]) if spans]
@@ -88,7 +94,8 @@ class Tagger:
         words = np.array([sources[i][a:b] for i, (a, b) in zip(owners, spans, strict=True)], object)
         pieces = np.diff(encode(words, self.tokenizer)[1])
         words[pieces > self.params.max_length - 2] = self.tokenizer.unk_token  # a line of dashes, an address: no name
-        corpus = Corpus(words, self._pos(texts, pos), np.full(len(words), "O", object),
+        given = np.array([tag for tags in pos for tag in tags], object) if self.params.pos == "corpus" else None
+        corpus = Corpus(words, given, np.full(len(words), "O", object),
                         np.cumsum([0, *(len(spans) for _, spans in sentences)]), "text", "")
         table = self._tagged(corpus)
         mentions = evaluation.mentions(table, "predicted")
@@ -105,26 +112,25 @@ class Tagger:
         predicted = prediction.predict(self.net, data, self.params)
         return prediction.table(corpus, np.arange(len(corpus)), "text", predicted, self.vocabulary, given)
 
-    def _pos(self, texts: Sequence[str | Sequence[str]], pos: Sequence[Sequence[str] | None]) -> np.ndarray | None:
-        """The given POS tags of all words, checked; None for a model that needs none."""
-        for text, tags in zip(texts, pos, strict=True):
-            self.check(text, tags)
-        return np.array([tag for tags in pos for tag in tags], object) if self.params.pos == "corpus" else None
-
     def check(self, text: str | Sequence[str], pos: Sequence[str] | None = None) -> None:
-        """Raises ValueError for what this model cannot tag."""
+        """Raises ValueError for what this model cannot tag, TypeError for what is neither a text nor words."""
+        listed = isinstance(text, (Sequence, np.ndarray)) and all(isinstance(word, str) for word in text)
+        if not (listed or isinstance(text, str)):
+            raise TypeError(f"neither a text nor a list of words: {shown(text)}")
         if self.params.pos == "shuffled":
             raise ValueError("this model was trained with shuffled POS tags: it is a control for experiments, not a tool")
         if self.params.pos != "corpus":
             return
         if isinstance(text, str) or pos is None:
             raise ValueError(f"this model was trained with pos = {self.params.pos}: it needs words and their POS tags, as "
-                             "in tagger(['Ada', 'moved'], pos=['NNP', 'VBD']); a model trained with pos = predicted or "
-                             "none reads plain text")
+                             "in tagger(['Ada', 'moved'], pos=['NNP', 'VBD']) or, on the command line with --json, "
+                             '{"words": ["Ada", "moved"], "pos": ["NNP", "VBD"]}; a model trained with pos = predicted or none '
+                             "reads plain text")
         if len(pos) != len(text):
             raise ValueError(f"{len(pos)} POS tags for {len(text)} words: {' '.join(text)[:60]!r}")
-        if unknown := [tag for tag in pos if tag not in self.vocabulary.pos]:
-            raise ValueError(f"POS tag {unknown[0]!r}: this model knows {' '.join(self.vocabulary.pos)}")
+        known = self.vocabulary.pos[IGNORE_POS + 1:]
+        if unknown := [tag for tag in pos if tag not in known]:
+            raise ValueError(f"POS tag {unknown[0]!r}: this model knows {' '.join(known)}")
 
     def stream(self, lines: Iterable[bytes], as_json: bool = False) -> Iterator[dict[str, Any]]:
         """What the command line writes for each line, in order; AT_ONCE lines are read ahead."""
@@ -148,15 +154,19 @@ def _read(line: bytes, as_json: bool) -> tuple[str | list[str], list[str] | None
     text = line.decode("utf-8-sig").rstrip("\r\n")
     if not as_json:
         return text, None
-    content = json.loads(text)
-    json.dumps(content, ensure_ascii=False).encode()  # JSON can write half characters, which are no text
+    if not text.strip():  # as an empty line of text: no words, no mentions
+        return [], []
+    content = parsed(text)
+    if isinstance(content, dict) and "words" not in content:
+        content = content.get("text", content)
     if isinstance(content, str):
         return content, None
     words, pos = (content.get("words"), content.get("pos")) if isinstance(content, dict) else (content, None)
     for value in (words, pos):
         if not (isinstance(value, list) and all(isinstance(word, str) and word.strip() for word in value)
                 or value is pos is None and words is not None):
-            raise ValueError(f'neither a text, nor a list of words, nor {{"words": […], "pos": […]}}: {text[:60]}')
+            raise ValueError('neither a text, nor {"text": …}, nor a list of words, nor {"words": […], "pos": […]}: '
+                             f"{text[:60]}")
     return words, pos
 
 

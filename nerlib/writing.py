@@ -41,7 +41,7 @@ def fetch(folder: Path) -> Path:
         if hashlib.sha256(reading.load(path)[0]).hexdigest() == GMB_SHA256:
             return path
         raise OSError(f"{path} holds something else; move it away first")
-    by_hand = f"; by hand: get {GMB[1]} of kaggle.com/datasets/{GMB[0]} and put it at {path}"
+    by_hand = f"; by hand: get {GMB[1]} of kaggle.com/datasets/{GMB[0]} and put it at {path}, zipped or not"
     try:
         import kagglehub  # of the extra "kaggle"
     except ImportError:

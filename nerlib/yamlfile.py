@@ -48,6 +48,8 @@ def mapping(path: Path) -> dict[Any, Any]:
     except yaml.MarkedYAMLError as error:
         said = " ".join(filter(None, [error.context, error.problem]))
         raise ValueError(f"{path}: line {error.problem_mark.line + 1}: {said}") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a YAML file in UTF-8: {' '.join(str(error).split())}") from None
     except RecursionError:

@@ -480,17 +480,17 @@ def test_a_file_that_is_wrong_as_a_file_is_refused_by_name_and_line(tmp_path, mo
     assert "\n" not in said and len(said) < 400 + len(str(tmp_path)) and os.listdir(tmp_path) == ["wrong.yaml"]
 
 
-@pytest.mark.parametrize("path", [".", "gone.yaml"])
-def test_a_parameter_file_that_is_none_is_named(path, tmp_path):
-    with pytest.raises(ValueError, match=f"'{re.escape(str(tmp_path / path))}'$"):
+@pytest.mark.parametrize("path, said", [(".", "'{}'$"), ("gone.yaml", "^{}: no such file$")])
+def test_a_parameter_file_that_is_none_is_named(path, said, tmp_path):
+    with pytest.raises(ValueError, match=said.format(re.escape(str(tmp_path / path)))):
         runner(tmp_path / path)
 
 
 # What only corpus and encoder can tell.
 
 @pytest.mark.parametrize("values, message", [
-    ({"data": "gone.csv"}, "gone.csv: no such file"), ({"data_test": "gone.csv"}, "gone.csv: no such file"),
-    ({"data_validation": "gone.csv"}, "gone.csv: no such file"),
+    ({"data": "gone.csv"}, "data = gone.csv: no such file in "), ({"data_test": "gone.csv"}, "data_test = gone.csv: no such"),
+    ({"data_validation": "gone.csv"}, "data_validation = gone.csv: no such file"),
     ({"entity_types": "geo org loc"}, "has no entity type loc; it has "),
     ({"entity_types": "geo,org"}, "has no entity type geo,org; it has "),
     ({"data": "plain.conll"}, "has no POS column; set pos: none"),
@@ -520,9 +520,10 @@ def encoder_folder(path, **config):
     ({"encoder": "HERE/empty"}, "config.json cannot be read as a BERT's"),
     ({"encoder": "HERE/broken"}, "config.json cannot be read as a BERT's"), ({"encoder": "HERE/gpt"}, "is a gpt2 model"),
     ({"encoder": "HERE/short"}, "max_length = 160: encoder "), ({"encoder": "HERE/pickled"}, "could run code, are not read"),
-    ({"encoder": "HERE/short", "max_length": 64, "encoder_revision": "v2"}, "is a folder, which has no revisions")])
+    ({"encoder": "HERE/short", "max_length": 64, "encoder_revision": "v2"}, "is a folder, which has no revisions"),
+    ({"data": "HERE/gone.csv"}, "gone.csv: no such file in "), ({"data_test": "HERE"}, "data_test = ")])
 @pytest.mark.parametrize("only", [(), ("--only", "03")])
-def test_what_only_the_encoder_can_tell_is_told_before_any_notebook(tmp_path, monkeypatch, values, message, only):
+def test_what_encoder_and_missing_files_tell_is_told_before_any_notebook(tmp_path, monkeypatch, values, message, only):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "empty").mkdir()
     encoder_folder(tmp_path / "broken").joinpath("config.json").write_text("{")

@@ -181,7 +181,8 @@ def test_command_line_tags_each_line_in_order_and_names_bad_ones(trained, plain)
 
 
 @pytest.mark.parametrize(("line", "words"), [
-    ('"Ada slept in Bern."', "Ada slept in Bern."), ('["Ada", "slept"]', ["Ada", "slept"]), ("[]", []),
+    ('"Ada slept in Bern."', "Ada slept in Bern."), ('["Ada", "slept"]', ["Ada", "slept"]), ("[]", []), ("", []),
+    ('{"text": "Ada slept in Bern.", "spans": []}', "Ada slept in Bern."),
     ('{"words": ["Ada", "slept"]}', ["Ada", "slept"]), ('{"words": ["Ada"], "pos": ["NNP"]}', ["Ada"])])
 def test_json_lines_are_texts_or_words(plain, line, words):
     [row] = plain.stream([line.encode()], as_json=True)
@@ -189,11 +190,23 @@ def test_json_lines_are_texts_or_words(plain, line, words):
 
 
 @pytest.mark.parametrize("line", [
-    "", "{", "3", "null", "[1]", '["Ada", ""]', '["Ada", " "]', '{"word": ["Ada"]}', '{"words": "Ada"}',
+    "{", "3", "null", "[1]", '{"text": 3}', '{"text": null}',
+    '["Ada", ""]', '["Ada", " "]', '{"word": ["Ada"]}', '{"words": "Ada"}',
     '{"words": ["Ada"], "pos": "NNP"}', '{"words": ["Ada"], "pos": [null]}', '["\\ud800 a"]', "[" * 100_000])
 def test_json_lines_that_are_neither_are_reported_and_stop_nothing(plain, line):
     rows = list(plain.stream([b'"Oslo"', line.encode(), b'"Oslo"'], as_json=True))
     assert ["error" in row for row in rows] == [False, True, False] and rows[2]["mentions"] == rows[0]["mentions"]
+
+
+def test_a_line_that_is_no_json_is_shown_with_the_place_where_it_stops_being_it(plain):
+    [row] = plain.stream([b'{"text": oops}'], as_json=True)
+    assert row["error"] == """not JSON: Expecting value at character 10 of '{"text": oops}'"""
+
+
+@pytest.mark.parametrize("given", [{"text": "Ada slept."}, None, 3, b"Ada slept.", ["Ada", 1], {"Ada"}, iter(["Ada"])])
+def test_what_is_neither_a_text_nor_words_is_refused(plain, given):
+    with pytest.raises(TypeError, match="neither a text nor a list of words: "):
+        plain(given)
 
 
 def test_streams_keep_a_thousand_lines_in_memory(plain, monkeypatch):
@@ -206,12 +219,16 @@ def test_streams_keep_a_thousand_lines_in_memory(plain, monkeypatch):
 def test_words_with_bad_pos_tags_are_reported_by_line(trained):
     lines = [b'{"words": ["Ada", "slept"], "pos": ["NNP", "HUH"]}', b'["Ada"]', b'{"words": ["Ada"], "pos": ["NNP"]}']
     rows = list(Tagger.load(trained(pos="corpus") / "model").stream(lines, as_json=True))
-    assert "HUH" in rows[0]["error"] and "needs words and their POS tags" in rows[1]["error"] and "error" not in rows[2]
+    assert "'HUH': this model knows " in rows[0]["error"] and "[PAD]" not in rows[0]["error"]
+    with pytest.raises(ValueError, match=r"POS tag '\[PAD\]'"):
+        Tagger.load(trained(pos="corpus") / "model")(["Ada"], pos=["[PAD]"])
+    assert "needs words and their POS tags" in rows[1]["error"] and "error" not in rows[2]
 
 
 def test_command_line_refuses_plain_text_at_once_where_the_model_needs_pos_tags(trained):
     done = run_tagger(trained(pos="corpus") / "model", b"Ada slept.\n")
     assert done.returncode == 1 and done.stdout == b"" and b"trained with pos = corpus" in done.stderr
+    assert b'with --json, {"words": ["Ada", "moved"], "pos": ["NNP", "VBD"]}' in done.stderr
 
 
 def test_model_of_the_hub_is_loaded_by_name_and_revision(trained, plain, tmp_path):

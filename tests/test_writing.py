@@ -82,7 +82,8 @@ def test_spans_of_a_text_become_tags_of_its_words(tmp_path):
 
 
 @pytest.mark.parametrize("line, message", [
-    ("{", "Expecting property name"), ("3", "not {\"text\""), ('{"text": "Ada"}', "not {\"text\""),
+    ("{", "not JSON: Expecting property name enclosed in double quotes at character 2 of '{'"),
+    ("3", "not {\"text\""), ('{"text": "Ada"}', "not {\"text\""),
     ('{"text": 3, "spans": []}', "not {\"text\""), ('{"words": ["Ada", 3], "spans": []}', "not {\"text\""),
     ('{"text": "Ada", "words": ["Ada"], "spans": []}', "not {\"text\""),
     ('{"text": "Ada", "pos": ["N"], "spans": []}', "not {\"text\""),
@@ -90,11 +91,13 @@ def test_spans_of_a_text_become_tags_of_its_words(tmp_path):
     ('{"text": " ", "spans": []}', "no words"),
     ('{"words": ["Ada"], "pos": ["N"], "spans": []}', "line 1: no POS tags, which line 2 has"),
     ('{"words": ["Ada", " "], "spans": []}', "empty Word"),
-    ('{"text": "Ada left", "spans": [{"start": 0, "end": 2, "label": "per"}]}', "has to begin and end where words do"),
+    ('{"text": "Ada left", "spans": [{"start": 0, "end": 2, "label": "per"}]}', "'Ad' does not begin and end where words do"),
     ('{"text": "Ada left", "spans": [{"start": 0, "end": 3}]}', "needs start, end and label"),
     ('{"text": "Ada left", "spans": [[0, 3, "per"]]}', "needs start, end and label"),
     ('{"text": "Ada left", "spans": [{"start": 0, "end": 3, "label": null}]}', "needs start, end and label"),
-    ('{"text": "Ada left", "spans": [{"start": 4, "end": 3, "label": "per"}]}', "ends before it begins"),
+    ('{"text": "Ada left", "spans": [{"start": 4, "end": 3, "label": "per"}]}', "no such place among the 8 characters"),
+    ('{"text": "Ada left", "spans": [{"start": 0, "end": 9, "label": "per"}]}', "no such place among the 8 characters"),
+    ('{"text": "Ada left", "spans": [{"start": 0.0, "end": 3, "label": "per"}]}', "two whole numbers and a text"),
     ('{"text": "Ada left", "spans": [{"start": 0, "end": 8, "label": "a"}, {"start": 4, "end": 8, "label": "b"}]}', "overlaps"),
     ('{"text": "He left. Oslo slept.", "spans": [{"start": 3, "end": 13, "label": "geo"}]}', "is in two sentences"),
     ('{"text": "Ada left", "spans": [{"start": 0, "end": 3, "label": "a b"}]}', "tag 'B-a b' is not in BIO form"),
