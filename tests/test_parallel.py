@@ -78,6 +78,7 @@ def alone(train, prefix):
 def test_several_processes_and_parts_take_the_steps_that_one_takes(train, prefix, alone, processes, parts):
     (one, alone, [steps]), (other, shared, taken) = alone, train(processes, f"{prefix}-still-{processes}-{parts}", parts)
     assert one.returncode == other.returncode == 0, one.stderr[-2000:] + other.stderr[-3000:]
+    assert f"trained in {processes} process" in other.stdout and other.stdout.count("trained in") == 1
     assert len(steps) == 21 and len(taken) == processes, "a step for each batch"
     assert all(own == taken[0] for own in taken), "all processes have the same weights after each step"
     np.testing.assert_allclose(taken[0], steps, rtol=1e-4, atol=1e-4)  # atol: attention's key bias has a gradient of noise

@@ -181,7 +181,8 @@ def finished(slot, write_yaml):
 
 @pytest.mark.slow
 def test_runner_makes_all_files_and_completes_all_stages(finished):
-    folder, _ = finished
+    folder, done = finished
+    assert "unknown parameter" not in done.stdout + done.stderr, "no notebook is given what it does not take"
     expected = {f"{stem}.{suffix}" for stem in runs.STAGES for suffix in ("ipynb", "html")} | {
         "index.html", "metrics.json", "classification_report.txt", "classification_report.csv", "predictions.parquet",
         "scores.npy", "training.parquet", "history.csv", "figures", "model", "run.json", "stages", "adjudicate.csv",
