@@ -12,11 +12,11 @@ PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-le
 
 def git_state() -> dict[str, Any]:
     """The commit that is checked out and whether the tree is as committed, but for parameter files, since the parameters are
-    recorded themselves; None where git cannot say."""
-    here = Path(__file__).parent
+    recorded themselves, and results; None where git cannot say."""
+    here, others = Path(__file__).parent, (":(top,exclude)params", ":(top,exclude)reports")
     try:
         commit, changes = (subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-                           for words in (("rev-parse", "HEAD"), ("status", "--porcelain", ":/", ":(top,exclude)params")))
+                           for words in (("rev-parse", "HEAD"), ("status", "--porcelain", ":/", *others)))
     except (FileNotFoundError, subprocess.CalledProcessError):
         return {"commit": None, "clean": None}
     return {"commit": commit, "clean": not changes}

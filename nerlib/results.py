@@ -145,7 +145,8 @@ def write_page(results: Path = RESULTS) -> Path:
               for part in ("test", "validation") if part in content]
     ledger = [json.loads(line) for line in (results / LEDGER.name).read_text("utf-8").splitlines()] \
         if (results / LEDGER.name).is_file() else []
-    looked = len({(line["fingerprint"], line["parameters"]) for line in ledger})
+    looked = {part: {line["parameters"] for line in ledger if line["fingerprint"] == part}
+              for part in {line["fingerprint"] for line in ledger}}
     tried = results / "tried.md"
     text = "\n".join([
         "# Results", "",
@@ -153,8 +154,8 @@ def write_page(results: Path = RESULTS) -> Path:
         "the JSON files beside it; the figures are those of the notebooks. A comparison is called a *difference* or *no",
         "difference* only if the t test over seeds and the bootstrap over blocks of sentences both say so after Holm's",
         "correction, else *undecided*; intervals are at 95 %.", "",
-        "Scorings of a test part by declared finals in the [ledger](test-ledger.jsonl): "
-        f"{len(ledger)}, of {looked} configurations.", "",
+        f"Declared finals in the [ledger](test-ledger.jsonl): {len(ledger)} scorings of {len(looked)} test parts, each part by "
+        f"{max(map(len, looked.values()), default=0)} configurations at most.", "",
         *(["Single runs, micro F1 (one run says nothing about luck):", "", *single, ""] if single else []),
         *sections, *([tried.read_text("utf-8")] if tried.is_file() else [])])
     write_atomically(results / "README.md", text.rstrip() + "\n")

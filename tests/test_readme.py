@@ -38,10 +38,14 @@ def test_results_are_those_of_the_committed_run():
 def test_named_numbers_of_the_results_are_those_of_the_committed_run():
     best, fast = (json.loads((ROOT / f"reports/results/{name}.json").read_text("utf-8")) for name in ("gmb-best", "gmb-fast"))
     section = " ".join(README.split("\n## Results\n")[1].split("\n## ")[0].split())
+    words = {2: "two", 3: "three", 4: "four", 5: "five"}
     said = re.search(r"mean of (\w+) seeds: a micro F1 of \*\*([\d.]+)\*\* \(standard deviation ([\d.]+); "
                      r"strict IOB2 ([\d.]+)\)", section)
-    assert said.groups() == ({2: "two", 3: "three"}[len(best["source_split"])], *(
+    assert said.groups() == (words[len(best["source_split"])], *(
         f"{best[name]:.4f}" for name in ("mean_over_seeds", "sd_over_seeds", "strict_f1")))
+    said = re.search(r"of (\w+) other random splits, .{,40} it is \*\*([\d.]+)\*\* \(standard deviation ([\d.]+)\)", section)
+    assert said.groups() == (words[len(best["other_splits"])], *(
+        f"{best[name]:.4f}" for name in ("mean_over_splits", "sd_over_splits")))
     assert f"reaches {fast['test']['default']['micro avg']['f1-score']:.4f} with this encoder" in section
 
 

@@ -116,6 +116,29 @@ def test_notebook_marks_its_stage_first_and_last(notebook, request):
         assert notebook.cells[-1].cell_type == "code"
 
 
+def test_a_run_is_of_a_clean_tree_if_all_but_parameter_files_and_results_is_committed(tmp_path):
+    def git(*words):
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    def state():
+        code = "import json, provenance; print(json.dumps(provenance.git_state()))"
+        return json.loads(subprocess.run([sys.executable, "-c", code],
+                                         cwd=tmp_path / "nerlib", check=True, capture_output=True, text=True).stdout)
+    (tmp_path / "nerlib").mkdir()
+    shutil.copy(runs.ROOT / "nerlib/provenance.py", tmp_path / "nerlib")
+    (tmp_path / ".gitignore").write_text("__pycache__\n")
+    assert state() == {"commit": None, "clean": None}
+    for words in (("init",), ("add", "."), ("commit", "-m", "all")):
+        git(*words)
+    assert state()["clean"] is True and len(state()["commit"]) == 40
+    for folder in ("params", "reports/results"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "new").touch()
+    assert state()["clean"] is True
+    (tmp_path / "other.py").touch()
+    assert state()["clean"] is False
+
+
 # --- the runner
 
 @pytest.fixture(scope="module")
