@@ -118,7 +118,8 @@ def test_notebook_marks_its_stage_first_and_last(notebook, request):
 
 def test_a_run_is_of_a_clean_tree_if_all_but_parameter_files_and_results_is_committed(tmp_path):
     def git(*words):
-        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=tmp_path, check=True, capture_output=True)
+        named = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        subprocess.run(["git", *named, *words], cwd=tmp_path, check=True, capture_output=True)
 
     def state():
         code = "import json, provenance; print(json.dumps(provenance.git_state()))"
