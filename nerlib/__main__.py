@@ -124,7 +124,8 @@ def _execute(folder: Path, notebook: str, params: Params, held: int) -> str:
     command = [sys.executable, "-m", "papermill", str(runs.ROOT / "notebooks" / output.name), str(output), "-k", "python3",
                "--stderr-file", "-"]  # the kernel's progress bars, to stdout
     taken = {"04_error_analysis": ["run"], runs.COMPARISON: Comparison.__annotations__}.get(notebook, Params.model_fields)
-    command += ["-y", yaml.safe_dump({name: value for name, value in params if name in params.model_fields_set & set(taken)})]
+    command += ["-y", yaml.safe_dump({name: value for name, value in params if name in params.model_fields_set & set(taken)},
+                                     sort_keys=False)]
     alone = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}  # nobody sits before it
     with subprocess.Popen(command, pass_fds=[held], env=alone | {lock.HELD: str(folder / ".lock")}) as process:
         try:

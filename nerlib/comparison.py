@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from nerlib import decoding, evaluation, runs, statistics
-from nerlib.params import NAME
+from nerlib.params import NAME, Params
 from nerlib.runs import Run
 
 # What may differ between the seeds of one configuration; the corpus itself is in the fingerprints.
@@ -233,8 +233,10 @@ def named(names: str) -> dict[str, Run]:
 
 
 def differing(records: Sequence[dict[str, Any]]) -> set[str]:
-    """The names whose values are not the same in all records."""
-    return {name for name in set().union(*records) if len({repr(record.get(name)) for record in records}) > 1}
+    """The names whose values are not the same in all records. A parameter that there was not yet had its default."""
+    defaults = {name: field.default for name, field in Params.model_fields.items()}
+    return {name for name in set().union(*records)
+            if len({repr(record.get(name, defaults.get(name))) for record in records}) > 1}
 
 
 def _title(a: str, b: str) -> str:

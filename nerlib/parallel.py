@@ -50,7 +50,7 @@ def share(items: list[Item]) -> list[Item]:
 
 
 def parts(batches: Iterable[list[Item]], each: int) -> list[list[Item]]:
-    """This process's share of each batch, in `each` parts; some are empty where a batch is small."""
+    """This process's share of each batch, in `each` parts; some are empty where it is small."""
     return [share(batch)[part::each] for batch in batches for part in range(each)]
 
 

@@ -97,8 +97,8 @@ class Params(BaseModel):
         # pydantic turns True into 1, and YAML turns the words no, off and yes into booleans.
         if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
             raise ValueError("a truth value is not allowed here (YAML reads yes, no, on, off as one: quote it)")
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError("a zero byte is not allowed here")
+        if isinstance(value, bytes) or isinstance(value, str) and "\0" in value:
+            raise ValueError("a zero byte, or binary data, is not allowed here")
         return value
 
     @model_validator(mode="after")
@@ -107,6 +107,8 @@ class Params(BaseModel):
             raise ValueError(f"pos_init = pretrained: pos = {self.pos} has no embeddings of POS tags to begin with")
         if not (self.validation_size or self.data_validation or self.score_test):
             raise ValueError("validation_size = 0 and score_test = false leave nothing to score: change one of them")
+        if self.gradient_accumulation > self.batch_size:
+            raise ValueError(f"gradient_accumulation = {self.gradient_accumulation} exceeds batch_size = {self.batch_size}")
         if self.split in ("apart", "among") and (self.data_validation or not self.validation_size):
             raise ValueError(f"split = {self.split} draws the validation part itself: leave data_validation out and set "
                              "validation_size above 0")

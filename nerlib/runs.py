@@ -163,7 +163,8 @@ def enter_in_ledger(run: str, path: Path = LEDGER) -> None:
     if "test" not in finished.metrics:
         return
     record = finished.record
-    settings = {name: value for name, value in record["parameters"].items()
+    # Those that differ from the defaults: parameters that come to exist later change no hash.
+    settings = {name: value for name, value in record["changed"].items()
                 if name not in ("run", "seed") and "data" not in name}
     line = {"run": run, "parameters": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16],
             "seed": record["parameters"]["seed"], "fingerprint": record["split"]["fingerprint"][:16],

@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import os
 import sys
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any, Self
 
@@ -78,8 +79,8 @@ class Search(Plan):
         return study
 
 
-def _work(search: Search, data: str, worker: int, parent: int) -> None:
-    """Trials in one process and one thread, until there are enough or the parent is gone."""
+def _work(search: Search, data: str, worker: int, parent: int, missing: Semaphore) -> None:
+    """Trials in one process and one thread, each of the missing ones in one of them, until the parent is gone."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name = f"{search.name}-worker-{worker}"
@@ -102,8 +103,9 @@ def _work(search: Search, data: str, worker: int, parent: int) -> None:
     with lock.locked(runs.folder(name)):
         if os.getppid() != parent:
             return
-        search.study(worker).optimize(objective, callbacks=[
-            optuna.study.MaxTrialsCallback(search.trials, (*FINISHED, TrialState.RUNNING))])  # the other workers' will end
+        study = search.study(worker)
+        while missing.acquire(block=False):
+            study.optimize(objective, n_trials=1)
 
 
 def run(search: Search, data: str = "", workers: int = 0) -> Path:
@@ -119,11 +121,10 @@ def run(search: Search, data: str = "", workers: int = 0) -> Path:
     begun = {"space": search.model_dump(mode="json", include={"between", "log_between", "among"}),
              "training": training.training_key(fixed, load(fixed, runs.ROOT)[1])}
     if study.user_attrs.setdefault("begun", begun) != begun:
-        raise ValueError(f"reports/{search.name}/study.db was begun with other parameters, space or corpus, or by another "
-                         "version of this code or its libraries; its trials cannot be compared with new ones. Give the search "
-                         "another name, or remove that folder")
+        raise ValueError(f"reports/{search.name}/study.db was begun with other parameters, space or corpus, by another version "
+                         "of this code or its libraries, or on other hardware; its trials cannot be compared with new ones. "
+                         "Give the search another name, or remove that folder")
     study.set_user_attr("begun", begun)
-    study.set_user_attr("git", git_state())
     for worker in range(count):
         with lock.locked(runs.folder(f"{search.name}-worker-{worker}"), wait=True):
             pass  # a worker whose parent was killed ends after its epoch
@@ -132,8 +133,10 @@ def run(search: Search, data: str = "", workers: int = 0) -> Path:
         study.enqueue_trial(trial.system_attrs.get("fixed_params", {}) | trial.params)
     missing = search.trials - len(study.get_trials(states=FINISHED))
     if missing > 0:
+        study.set_user_attr("git", git_state())
         context = multiprocessing.get_context("spawn")
-        processes = [context.Process(target=_work, args=(search, data, worker, os.getpid()))
+        tickets = context.Semaphore(missing)
+        processes = [context.Process(target=_work, args=(search, data, worker, os.getpid(), tickets))
                      for worker in range(min(count, missing))]
         for process in processes:
             process.start()

@@ -39,8 +39,8 @@ def files(params: Params, root: Path) -> dict[str, str]:
     named = {name: getattr(params, name) for name in ("data", "data_validation", "data_test") if getattr(params, name)}
     for name, path in named.items():
         if path != "sample" and not (root / path).is_file():
-            raise FileNotFoundError(f"{name} = {path}: no such file in {root}; give the path of a corpus, or 'sample' (how to "
-                                    "get the Kaggle corpus: data/README.md)")
+            raise FileNotFoundError(f"{name} = {path}: there is no file {root / path}; how to get the Kaggle corpus stands in "
+                                    "data/README.md, and data = sample is built in")
     return {name: path if path == "sample" else str(root / path) for name, path in named.items()}
 
 

@@ -65,8 +65,7 @@ class Tagger:
 
         A model that was trained with `pos = corpus` needs words with their tags. Raises ValueError where they are missing, do
         not fit the words, or are unknown to the model, and for a control with shuffled tags; TypeError for what is neither a
-        text nor words. A word of more pieces than a
-        window holds is read as an unknown one.
+        text nor words. A word of more pieces than a window holds is read as an unknown one.
         """
         return next(self.pipe([text], None if pos is None else [pos]))
 
@@ -114,8 +113,8 @@ class Tagger:
 
     def check(self, text: str | Sequence[str], pos: Sequence[str] | None = None) -> None:
         """Raises ValueError for what this model cannot tag, TypeError for what is neither a text nor words."""
-        listed = isinstance(text, (Sequence, np.ndarray)) and all(isinstance(word, str) for word in text)
-        if not (listed or isinstance(text, str)):
+        listed = isinstance(text, (Sequence, np.ndarray)) and not isinstance(text, (str, bytes))
+        if not (isinstance(text, str) or listed and all(isinstance(word, str) for word in text)):
             raise TypeError(f"neither a text nor a list of words: {shown(text)}")
         if self.params.pos == "shuffled":
             raise ValueError("this model was trained with shuffled POS tags: it is a control for experiments, not a tool")
@@ -157,8 +156,8 @@ def _read(line: bytes, as_json: bool) -> tuple[str | list[str], list[str] | None
     if not text.strip():  # as an empty line of text: no words, no mentions
         return [], []
     content = parsed(text)
-    if isinstance(content, dict) and "words" not in content:
-        content = content.get("text", content)
+    if isinstance(content, dict) and isinstance(content.get("text"), str) and not {"words", "pos"} & content.keys():
+        content = content["text"]
     if isinstance(content, str):
         return content, None
     words, pos = (content.get("words"), content.get("pos")) if isinstance(content, dict) else (content, None)

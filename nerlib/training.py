@@ -154,7 +154,7 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
                     logits, pos_logits = net(**batch)
                 loss = model.loss(logits, labels, labelled)
                 (loss if pos_logits is None else loss + model.loss(pos_logits, pos_labels, labelled)).backward()
-                now.loss += loss.detach() * labelled  # stays on the device: a GPU is waited for once an epoch
+                now.loss += loss.detach() * labelled  # stays on the device: a GPU alone is waited for once an epoch
             parallel.add_gradients(encoder + head)
             if params.max_grad_norm:
                 torch.nn.utils.clip_grad_norm_(encoder + head, params.max_grad_norm)
@@ -162,7 +162,7 @@ def fit(net: BERTNERWithPOS, data: NERDatasetWithPOS, params: Params,
             schedule.step()
             now.words += labelled
             now.done += 1
-            if kept and parallel.any_of(kept.due()):
+            if kept and kept.seconds and parallel.any_of(kept.due()):
                 now.seconds = time.perf_counter() - start
                 start += kept.save(now)  # which is not training
         row = {"epoch": epoch, "training_loss": parallel.total(now.loss).item() / now.words,

@@ -17,7 +17,7 @@ from PIL import Image
 from seqeval.metrics import f1_score
 
 from nerlib import evaluation, results, runs, statistics, training
-from nerlib.comparison import Comparison
+from nerlib.comparison import Comparison, differing
 from nerlib.params import Params
 from nerlib.split import load
 
@@ -280,6 +280,13 @@ def test_page_05_shows_tables_figures_with_alt_texts_methods_and_latex(compared)
     outputs = [output for cell in nbformat.read(compared / "05_comparison.ipynb", 4).cells if cell.cell_type == "code"
                for output in cell.outputs]
     assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []
+
+
+def test_a_parameter_that_an_older_run_does_not_know_had_its_default_there():
+    old = {"dropout": 0.2, "seed": 1}
+    assert differing([old, old | {"gradient_accumulation": 1}]) == set()
+    assert differing([old, old | {"gradient_accumulation": 2}, {"dropout": 0.3, "seed": 1}]) == {
+        "dropout", "gradient_accumulation"}
 
 
 @pytest.fixture(scope="module")

@@ -95,11 +95,11 @@ def test_several_processes_and_parts_take_the_steps_that_one_takes(train, prefix
 
 
 def test_a_process_that_dies_ends_all_and_the_same_command_goes_on_to_the_same_bytes(train, prefix):
-    whole, folder, _ = train(2, f"{prefix}-whole")
-    killed, other, _ = train(2, f"{prefix}-killed", DIES_AFTER="10")
+    whole, folder, _ = train(2, f"{prefix}-whole", 2)
+    killed, other, _ = train(2, f"{prefix}-killed", 2, DIES_AFTER="10")
     assert whole.returncode == 0 and killed.returncode != 0, killed.stderr[-2000:]
     assert (other / "checkpoints").is_dir() and not (other / "model").exists()
-    again, other, _ = train(2, f"{prefix}-killed")
+    again, other, _ = train(2, f"{prefix}-killed", 2)
     assert again.returncode == 0 and "going on after epoch 2, step " in again.stdout, again.stdout + again.stderr[-2000:]
     for name in ("predictions.parquet", "scores.npy", "model/model.safetensors"):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name

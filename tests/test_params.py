@@ -489,8 +489,8 @@ def test_a_parameter_file_that_is_none_is_named(path, said, tmp_path):
 # What only corpus and encoder can tell.
 
 @pytest.mark.parametrize("values, message", [
-    ({"data": "gone.csv"}, "data = gone.csv: no such file in "), ({"data_test": "gone.csv"}, "data_test = gone.csv: no such"),
-    ({"data_validation": "gone.csv"}, "data_validation = gone.csv: no such file"),
+    ({"data": "gone.csv"}, "data = gone.csv: there is no file "), ({"data_test": "gone.csv"}, "data_test = gone.csv: there is"),
+    ({"data_validation": "gone.csv"}, "data_validation = gone.csv: there is no file "),
     ({"entity_types": "geo org loc"}, "has no entity type loc; it has "),
     ({"entity_types": "geo,org"}, "has no entity type geo,org; it has "),
     ({"data": "plain.conll"}, "has no POS column; set pos: none"),
@@ -521,7 +521,7 @@ def encoder_folder(path, **config):
     ({"encoder": "HERE/broken"}, "config.json cannot be read as a BERT's"), ({"encoder": "HERE/gpt"}, "is a gpt2 model"),
     ({"encoder": "HERE/short"}, "max_length = 160: encoder "), ({"encoder": "HERE/pickled"}, "could run code, are not read"),
     ({"encoder": "HERE/short", "max_length": 64, "encoder_revision": "v2"}, "is a folder, which has no revisions"),
-    ({"data": "HERE/gone.csv"}, "gone.csv: no such file in "), ({"data_test": "HERE"}, "data_test = ")])
+    ({"data": "HERE/gone.csv"}, "gone.csv: there is no file "), ({"data_test": "HERE"}, "data_test = ")])
 @pytest.mark.parametrize("only", [(), ("--only", "03")])
 def test_what_encoder_and_missing_files_tell_is_told_before_any_notebook(tmp_path, monkeypatch, values, message, only):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

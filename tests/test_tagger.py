@@ -190,7 +190,8 @@ def test_json_lines_are_texts_or_words(plain, line, words):
 
 
 @pytest.mark.parametrize("line", [
-    "{", "3", "null", "[1]", '{"text": 3}', '{"text": null}',
+    "{", "3", "null", "[1]", '{"text": 3}', '{"text": ["Ada"]}',
+    '{"text": "Ada", "pos": ["NNP"]}', '{"text": "Ada", "words": 3}',
     '["Ada", ""]', '["Ada", " "]', '{"word": ["Ada"]}', '{"words": "Ada"}',
     '{"words": ["Ada"], "pos": "NNP"}', '{"words": ["Ada"], "pos": [null]}', '["\\ud800 a"]', "[" * 100_000])
 def test_json_lines_that_are_neither_are_reported_and_stop_nothing(plain, line):
@@ -203,7 +204,7 @@ def test_a_line_that_is_no_json_is_shown_with_the_place_where_it_stops_being_it(
     assert row["error"] == """not JSON: Expecting value at character 10 of '{"text": oops}'"""
 
 
-@pytest.mark.parametrize("given", [{"text": "Ada slept."}, None, 3, b"Ada slept.", ["Ada", 1], {"Ada"}, iter(["Ada"])])
+@pytest.mark.parametrize("given", [{"text": "Ada slept."}, None, 3, b"Ada slept.", b"", ["Ada", 1], {"Ada"}, iter(["Ada"])])
 def test_what_is_neither_a_text_nor_words_is_refused(plain, given):
     with pytest.raises(TypeError, match="neither a text nor a list of words: "):
         plain(given)
