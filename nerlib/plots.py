@@ -235,7 +235,7 @@ def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
 def calibration(curves: Mapping[str, tuple[pd.DataFrame, float]], title: str) -> Picture:
     """Share of correct mentions against the model's confidence (log odds, since most are close to 1), in bins of equally many
     mentions; `curves`: name → bins and Brier score, as evaluation.calibration gives them."""
-    figure, axes = _axes(4, title, "confidence (mean of the bin; scale of log odds)", "share of correct mentions", width=5.8)
+    figure, axes = _axes(4, title, "confidence (mean of the bin; scale of log odds)", "share of correct mentions", width=6)
     said, ends = [], [0.9]
     for (name, (bins, brier)), colour, marker in zip(curves.items(), (BLUE, ORANGE), "os", strict=False):
         ends += (at := bins["confidence"].astype(float).clip(1e-6, 1 - 1e-6)).tolist()  # 1 itself has no place on this scale
