@@ -21,7 +21,7 @@ STYLE = """<style>
 .ner i {font: 600 .72em/0 sans-serif; opacity: .75; vertical-align: -1.1em; user-select: none}
 .ner sub {color: #0072b2; vertical-align: -1.1em} .ner sup {color: #a84800; vertical-align: 1.1em}
 .ner small {display: block; line-height: 1.4; opacity: .75; user-select: none}
-.ner .legend {display: flex; flex-wrap: wrap; gap: .5em 1.6em; font-size: .8em; line-height: 1.5}
+.ner .legend {display: flex; flex-wrap: wrap; gap: .5em 1.6em; margin-top: .7em; font-size: .8em; line-height: 1.5}
 @media (prefers-color-scheme: dark) {.ner .g {border-bottom-color: #6bb8e8} .ner sub {color: #6bb8e8}
   .ner .p {border-top-color: #ff9a5c} .ner sup {color: #ff9a5c}}
 </style>"""  # a blank that ends a line within a mention is pre-line, and gone; pre-wrap would mark it
