@@ -81,8 +81,7 @@ def bars(values: pd.Series, title: str, x: str, y: str, form: str = "{:,.0f}", c
 def histogram(values: np.ndarray, title: str, x: str, y: str, limit: int | None = None) -> Picture:
     """Distribution of whole numbers, with median, 99th percentile and, if given, a limit marked."""
     figure, axes = _axes(3.2, title, x, y)
-    top = int(max(values.max(), limit or 0))
-    step = max(1, top // 80)
+    step = max(1, (top := int(max(values.max(), limit or 0))) // 80)
     axes.hist(values, bins=np.arange(0.5, top + 0.5 + step, step), color=BLUE)
     marks = {"median": np.median(values), "99th percentile": np.percentile(values, 99)} | ({"limit": limit} if limit else {})
     for row, (name, value) in enumerate(marks.items()):
