@@ -78,34 +78,64 @@ def worst_loss(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     return aligned.assign(loss=np.array([losses[a:b + 1].max() for a, b in zip(*extent(aligned), strict=True)], float))
 
 
+def divided(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.Series:
+    """Whether each missed or spurious mention in `aligned` shares words with one of the other side, which is paired with
+    another: the model made several mentions of one, or one of several. False for all other pairs."""
+    first, last = extent(aligned)
+    before = {name: np.append(0, (table[name] != "O").cumsum()) for name in ("gold", "predicted")}
+    inside = {name: count[last + 1] > count[first] for name, count in before.items()}
+    return pd.Series((aligned["kind"] == "spurious") & inside["gold"] | (aligned["kind"] == "missed") & inside["predicted"],
+                     aligned.index, dtype=bool)
+
+
+def _sharing(found: pd.DataFrame, first: int, last: int) -> pd.DataFrame:
+    """The mentions in `found` that share words with the rows from `first` to `last`."""
+    return found[(found["first"] <= last) & (found["last"] >= first)]
+
+
 def telling(table: pd.DataFrame, aligned: pd.DataFrame, count: int = 3) -> list[tuple[tuple[str, int], str]]:
     """Errors that stand for many, as ((part, sentence), what happened): of each of the most frequent kinds, the surface that
     goes wrong most often in that way, shown in the shortest sentence where it does."""
     errors = aligned[aligned["kind"] != "correct"]
-    rows = errors.assign(words=table.groupby(["part", "sentence"]).size().loc[list(zip(
+    rows = errors.assign(divided=divided(table, errors), words=table.groupby(["part", "sentence"]).size().loc[list(zip(
         errors["part"], errors["sentence"], strict=True))].to_numpy())
     chosen = []
     for kind, number in rows["kind"].value_counts(sort=True).head(count).items():
-        alike = rows[rows["kind"] == kind].groupby(["surface", "gold", "predicted"])
+        alike = rows[rows["kind"] == kind].groupby(["surface", "gold", "predicted", "divided"])
         name, times = alike.size().index[alike.size().argmax()], int(alike.size().max())
         example = alike.get_group(name).sort_values("words", kind="stable").iloc[0]
         corpus, model = "no mention" if kind == "spurious" else name[1], "no mention" if kind == "missed" else name[2]
         what = f"{corpus} with another boundary" if kind == "boundary" else f"{corpus} in the corpus, {model} by the model"
+        what = _division(table, example) if example["divided"] else what
         note = f"{kind}, {number:,} {'error' if number == 1 else 'errors'}, as {name[0]!r}: {what}"
         chosen.append(((example["part"], example["sentence"]), note + (f", {times} times" if times > 1 else "")))
     return chosen
+
+
+def _division(table: pd.DataFrame, row: Mapping[str, Any]) -> str:
+    """What happened to a `divided` mention."""
+    first, last = max(row["gold_first"], row["pred_first"]), max(row["gold_last"], row["pred_last"])  # -1 without partner
+    ours, theirs = (mentions(table, column) for column in ("predicted", "gold"))
+    said = [f"{row['predicted']} by the model", "in the corpus, of which the model makes"]
+    if row["kind"] == "missed":
+        ours, theirs, said = theirs, ours, [f"{row['gold']} in the corpus", "by the model, of which the corpus makes"]
+    whole = _sharing(theirs, first, last).iloc[0]
+    within = "part of" if whole["first"] <= first and last <= whole["last"] else "overlapping"
+    parts = len(_sharing(ours, whole["first"], whole["last"]))
+    return f"{said[0]}, {within} {whole['surface']!r} ({whole['type']}) {said[1]} {parts} mentions"
 
 
 def disputes(table: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
     """Errors in which the model finds the corpus's tag of some word less likely than DISPUTED, by descending loss.
 
     Columns: those of evaluation.align, loss (the largest of a word in either span, nats), dispute ("org, not geo",
-    "no mention, not per", "other boundary of geo").
+    "no mention, not per", "other boundary of geo"; of `divided` ones "split, one more per", "joined, one per fewer").
     """
     errors = worst_loss(table, aligned[aligned["kind"] != "correct"])
-    named = [f"other boundary of {gold}" if kind == "boundary" else f"{'no mention' if kind == 'missed' else predicted}, not "
-             f"{'O' if kind == 'spurious' else gold}" for kind, gold, predicted in
-             zip(errors["kind"], errors["gold"], errors["predicted"], strict=True)]
+    named = [(f"split, one more {predicted}" if kind == "spurious" else f"joined, one {gold} fewer") if apart else
+             f"other boundary of {gold}" if kind == "boundary" else f"{'no mention' if kind == 'missed' else predicted}, not "
+             f"{'O' if kind == 'spurious' else gold}" for kind, gold, predicted, apart in
+             zip(errors["kind"], errors["gold"], errors["predicted"], divided(table, errors), strict=True)]
     found = errors.assign(dispute=named)
     return found[found["loss"] > -np.log(DISPUTED)].sort_values("loss", ascending=False, kind="stable")
 
@@ -121,10 +151,10 @@ def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size:
     random = np.random.default_rng(seed)
     candidates = {"disputed": disputes(table, aligned), "random": aligned}
     drawn = {sample: set(found.index[random.permutation(len(found))[:size]]) for sample, found in candidates.items()}
-    rows, key = [], []
+    rows, key, found = [], [], {side: mentions(table, column) for side, column in (("gold", "gold"), ("pred", "predicted"))}
     for i in random.permutation(sorted(drawn["disputed"] | drawn["random"])):
         row, corpus_is = aligned.loc[i], "AB"[random.integers(2)]
-        corpus, model = (_reading(table, row, side) for side in ("gold", "pred"))
+        corpus, model = (_reading(row, side, found[side]) for side in ("gold", "pred"))
         key.append({"samples": [sample for sample in drawn if i in drawn[sample]],
                     "right": [corpus_is, "both"] if corpus != model else ["A", "B", "both"]})
         own = table[(table["part"] == row["part"]) & (table["sentence"] == row["sentence"])]
@@ -149,12 +179,12 @@ def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size:
     return questions
 
 
-def _reading(table: pd.DataFrame, row: Mapping[str, Any], side: str) -> str:
-    """How one side reads the place: "geo: New York", or "no mention"."""
-    if row[f"{side}_first"] < 0:
-        return "no mention"
-    words = table["word"].iloc[row[f"{side}_first"]:row[f"{side}_last"] + 1]
-    return f"{row['gold' if side == 'gold' else 'predicted']}: {' '.join(words)}"
+def _reading(row: Mapping[str, Any], side: str, found: pd.DataFrame) -> str:
+    """How one side, whose mentions are `found`, reads the place: "geo: New York", or "no mention"; where its mentions there
+    have other partners, all of them."""
+    other = side if row[f"{side}_first"] >= 0 else {"gold": "pred", "pred": "gold"}[side]
+    here = _sharing(found, row[f"{other}_first"], row[f"{other}_last"])
+    return "; ".join(f"{m.type}: {m.surface}" for m in here.itertuples()) or "no mention"
 
 
 def adjudicated(questions: pd.DataFrame, folder: Path) -> pd.DataFrame:

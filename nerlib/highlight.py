@@ -11,21 +11,23 @@ from nerlib.evaluation import mentions
 
 SPECIAL = str.maketrans({character: f"&#{ord(character)};" for character in "&<>\"'`*_\\[](){}#+-.!|$~:\n"})
 STYLE = """<style>
-.ner p {line-height: 2.9; margin: .2em 0; overflow-wrap: anywhere; white-space: pre-wrap}
+.ner p {line-height: 2.5; margin: 0 0 .7em; overflow-wrap: anywhere; white-space: pre-wrap}
+.ner span {white-space: pre-line}
 .ner sub, .ner sup, .ner i, .ner small {unicode-bidi: isolate}
 .ner .a {border-bottom: 1px dotted currentColor; padding-bottom: 1px}
 .ner .g {border-bottom: 3px solid #0072b2; padding-bottom: 1px}
 .ner .p {border-top: 3px double #d55e00; padding-top: 1px}
-.ner sub, .ner sup {font-size: .72em; font-weight: 600; user-select: none}
-.ner i {font: 600 .72em sans-serif; opacity: .75; vertical-align: -1.1em; user-select: none}
+.ner sub, .ner sup {font-size: .72em; font-weight: 600; line-height: 0; user-select: none}
+.ner i {font: 600 .72em/0 sans-serif; opacity: .75; vertical-align: -1.1em; user-select: none}
 .ner sub {color: #0072b2; vertical-align: -1.1em} .ner sup {color: #a84800; vertical-align: 1.1em}
-.ner small {opacity: .75; user-select: none}
-@media (prefers-color-scheme: dark) {.ner .g {border-color: #6bb8e8} .ner sub {color: #6bb8e8}
-  .ner .p {border-color: #ff9a5c} .ner sup {color: #ff9a5c}}
-</style>"""
-LEGEND = ('<p><small><span class="a">dotted, label below: both agree</span> · '
-          '<span class="g">solid line below, label below: the corpus alone</span> · '
-          '<span class="p">double line above, label above: the model alone</span></small></p>')
+.ner small {display: block; line-height: 1.4; opacity: .75; user-select: none}
+.ner .legend {display: flex; flex-wrap: wrap; gap: .5em 1.6em; margin-top: .7em; font-size: .8em; line-height: 1.5}
+@media (prefers-color-scheme: dark) {.ner .g {border-bottom-color: #6bb8e8} .ner sub {color: #6bb8e8}
+  .ner .p {border-top-color: #ff9a5c} .ner sup {color: #ff9a5c}}
+</style>"""  # a blank that ends a line within a mention is pre-line, and gone; pre-wrap would mark it
+LEGEND = ('<p class="legend"><span class="a">dotted, label below: both agree</span>'
+          '<span class="g">solid line below, label below: the corpus alone</span>'
+          '<span class="p">double line above, label above: the model alone</span></p>')
 
 
 def code(text: object) -> str:

@@ -66,21 +66,22 @@ def _axes(height: float, title: str, x: str, y: str, width: float = WIDTH) -> tu
 def bars(values: pd.Series, title: str, x: str, y: str, form: str = "{:,.0f}", colour: Sequence[str] | str = BLUE,
          notes: Sequence[str] | None = None) -> Picture:
     """Horizontal bars, one a row of `values`, each labelled with its value (`form`) and, if given, its note."""
-    figure, axes = _axes(max(2.2, 1.2 + 0.36 * len(values)), title, x, y)
-    drawn = axes.barh([str(name) for name in values.index], values, color=colour)
+    figure, axes = _axes(max(2.6, 1.2 + 0.36 * len(values)), title, x, y)
     labels = [form.format(value) + (f"  ({note})" if note else "")
               for value, note in zip(values, notes if notes is not None else [""] * len(values), strict=True)]
-    axes.bar_label(drawn, labels, padding=4)
+    axes.bar_label(axes.barh([str(name) for name in values.index], values, color=colour), labels, padding=6)
+    axes.tick_params(axis="y", length=0, pad=7)
     axes.invert_yaxis()
-    axes.set_xlim(0, (max(values, default=0) or 1) * (1.5 if notes is not None else 1.15))  # room for the labels
+    ticks = plt.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, max(values, default=0) or 1)  # no share is above 1
+    axes.set(xticks=ticks, xlim=(0, ticks[-1] * (1.5 if notes is not None else 1.15)))  # room for the labels
+    axes.spines["bottom"].set_bounds(0, ticks[-1])
     return figure, f"{title}. Bars, {x}: " + "; ".join(f"{n} {label}" for n, label in zip(values.index, labels, strict=True))
 
 
 def histogram(values: np.ndarray, title: str, x: str, y: str, limit: int | None = None) -> Picture:
     """Distribution of whole numbers, with median, 99th percentile and, if given, a limit marked."""
     figure, axes = _axes(3.2, title, x, y)
-    top = int(max(values.max(), limit or 0))
-    step = max(1, top // 80)
+    step = max(1, (top := int(max(values.max(), limit or 0))) // 80)
     axes.hist(values, bins=np.arange(0.5, top + 0.5 + step, step), color=BLUE)
     marks = {"median": np.median(values), "99th percentile": np.percentile(values, 99)} | ({"limit": limit} if limit else {})
     for row, (name, value) in enumerate(marks.items()):
@@ -116,7 +117,6 @@ def matrix(counts: pd.DataFrame, title: str, x: str, y: str, blank: Sequence[tup
 
 def learning_curves(history: pd.DataFrame) -> Picture:
     """Loss and validation micro F1 by epoch."""
-    title = "Learning curves"
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.1))
     epochs, said = history["epoch"], []
@@ -134,7 +134,7 @@ def learning_curves(history: pd.DataFrame) -> Picture:
         said.append("validation micro F1 " + ", ".join(f"{value:.3f}" for value in history["validation_f1"]))
     right.set(title="Validation micro F1", xlabel="epoch", ylabel="micro F1 (seqeval default)", xticks=epochs)
     right.margins(x=0.15, y=0.25)
-    return figure, f"{title} over {len(history)} epochs: " + "; ".join(said)
+    return figure, f"Learning curves over {len(history)} epochs: " + "; ".join(said)
 
 
 def f1_by_type(reports: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
@@ -232,16 +232,19 @@ def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
 
 
 def calibration(curves: Mapping[str, tuple[pd.DataFrame, float]], title: str) -> Picture:
-    """Share of correct mentions against the model's confidence, in bins of equally many mentions; `curves`: name → bins and
-    Brier score, as evaluation.calibration gives them."""
-    figure, axes = _axes(3.8, title, "confidence (mean of the bin)", "share of correct mentions", width=5.2)
-    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
-    axes.annotate("perfectly calibrated", (0.03, 0.06), rotation=42, color="#555555")
-    said = []
+    """Share of correct mentions against the model's confidence (log odds, since most are close to 1), in bins of equally many
+    mentions; `curves`: name → bins and Brier score, as evaluation.calibration gives them."""
+    figure, axes = _axes(4, title, "confidence (mean of the bin; scale of log odds)", "share of correct mentions", width=6)
+    said, ends = [], [0.9]
     for (name, (bins, brier)), colour, marker in zip(curves.items(), (BLUE, ORANGE), "os", strict=False):
-        axes.plot(bins["confidence"], bins["accuracy"], color=colour, marker=marker, label=f"{name}, Brier score {brier:.3f}")
+        ends += (at := bins["confidence"].astype(float).clip(1e-6, 1 - 1e-6)).tolist()  # 1 itself has no place on this scale
+        axes.plot(at, bins["accuracy"], color=colour, marker=marker, label=f"{name}, Brier score {brier:.3f}")
         said.append(f"{name}, Brier score {brier:.3f}: " + "; ".join(
-            f"confidence {row.confidence:.2f}: {row.accuracy:.2f} correct" for row in bins.itertuples()))
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    axes.legend(frameon=False, loc="upper left")
+            f"confidence {row.confidence:.4g}: {row.accuracy:.3g} correct" for row in bins.itertuples()))
+    even = np.linspace(min(ends), max(ends), 500)
+    axes.plot(even, even, color=GREY, linestyle="--", linewidth=1, label="perfectly calibrated", zorder=1)
+    ticks = [at for at in (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99, 0.999, 0.9999, 0.99999) if even[0] <= at <= even[-1]]
+    axes.set(xscale="logit", xticks=ticks, xticklabels=[f"{tick:.6g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(frameon=False)
     return figure, f"{title}. " + ". ".join(said)

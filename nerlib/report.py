@@ -29,7 +29,8 @@ from nerlib.params import Params
 from nerlib.runs import ROOT, STAGES, place, write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
-FIGURES = {"03_confusion_mentions": "Confusion of mentions: types, whatever the boundaries, where the scores want both right",
+FIGURES = {"03_confusion_mentions": "Rows are the types in the corpus, columns what the model made of them; unlike in the "
+                                    "scores, a mention counts here even if its boundaries are wrong.",
            "03_learning_curves": "Learning curves"}
 NAMES = {"run", "data", "data_validation", "data_test"}  # parameters that say where, not what
 DOWNLOADS = {".csv", ".ipynb", ".json", ".npy", ".parquet", ".txt"}
@@ -73,6 +74,8 @@ def write_index(run_folder: Path) -> Path:
     figures = [(caption, Image.open(path).text.get("Description"), base64.b64encode(path.read_bytes()).decode())
                for name, caption in FIGURES.items() if metrics and (path := run_folder / f"figures/{name}.png").exists()]
     files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
+    files += [(f"{path.name}/", sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
+              for path in (run_folder / "figures", run_folder / "model") if path.is_dir()]
     tested = "test" if "test" in metrics else "validation"
     part = metrics.get(tested) if isinstance(metrics.get(tested), dict) else {}
     return _page("front.html.j2", run_folder / "index.html", sorted(run_folder.glob("[0-9][0-9]_*.html")),
@@ -168,8 +171,9 @@ def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -
     """Renders one page of the run whose folder path lies in; the page appears whole or not at all."""
     record = _trained(path.parent, "run.json")
     env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=ChainableUndefined)
-    # A failed run has no run.json.
-    git = content.pop("git", None) or record.get("git") or _read(path.parent / "stages/01.json").get("git")
+    # A failed run has no run.json, a comparison none of its own.
+    begun = (_read(stage).get("git") for stage in sorted(path.parent.glob("stages/[0-9][0-9].json")))
+    git = content.pop("git", None) or record.get("git") or next(filter(None, begun), None)
     content |= {"run": record.get("run") or path.resolve().parent.name, "record": record, "git": git, "here": path.stem,
                 "pages": [page.stem for page in siblings], "home": path.resolve().parents[1].name == "reports"}
     write_atomically(path, env.get_template(template).render(content))

@@ -60,6 +60,41 @@ def test_telling_errors_are_the_most_frequent_of_the_most_frequent_kinds_in_the_
     assert annotation.telling(right, evaluation.align(right)) == []
 
 
+DIVIDED = {  # gold and predicted tags of "Ada of New York" → what is said of the mention left over, None where it is alone
+    ("B-per I-per I-per I-per", "B-per O B-geo I-geo"): (
+        "spurious", "Ada", "per by the model, part of 'Ada of New York' (per) in the corpus, of which the model makes 2"),
+    ("B-per O B-geo I-geo", "B-org I-org I-org I-org"): (
+        "missed", "Ada", "per in the corpus, part of 'Ada of New York' (org) by the model, of which the corpus makes 2"),
+    ("O B-geo I-geo I-geo", "B-per I-per B-geo I-geo"): (
+        "spurious", "Ada of", "per by the model, overlapping 'of New York' (geo) in the corpus, of which the model makes 2"),
+    ("B-per B-geo I-geo I-geo", "B-per B-geo B-geo B-org"): (
+        "spurious", "New", "geo by the model, part of 'of New York' (geo) in the corpus, of which the model makes 3"),
+    ("O O B-geo I-geo", "B-per O B-geo I-geo"): ("spurious", "Ada", None),
+    ("B-per O B-geo I-geo", "O O B-geo I-geo"): ("missed", "Ada", None),
+    ("B-per I-per O O", "O O B-geo I-geo"): ("spurious", "New York", None)}
+
+
+@pytest.mark.parametrize(("tags", "leftover"), DIVIDED.items())
+def test_leftover_of_a_split_or_joined_mention_is_not_said_to_be_no_mention_on_the_other_side(tags, leftover, tmp_path):
+    kind, surface, said = leftover
+    rows = table(["Ada of New York", *tags]).assign(loss=5.0)
+    aligned = evaluation.align(rows)
+    [row] = aligned[(aligned["kind"] == kind) & (aligned["surface"] == surface)].index
+    assert annotation.divided(rows, aligned)[row] == bool(said)
+    [note] = [note for _, note in annotation.telling(rows, aligned.loc[[row]])]
+    assert note == f"{kind}, 1 error, as {surface!r}: " + (f"{said} mentions" if said else {
+        "spurious": f"no mention in the corpus, {aligned['predicted'][row]} by the model",
+        "missed": f"{aligned['gold'][row]} in the corpus, no mention by the model"}[kind])
+    dispute = annotation.disputes(rows, aligned)["dispute"][row]
+    assert dispute.startswith(("split, one more ", "joined, one ")) == bool(said)
+    questions = annotation.adjudication(rows, aligned, tmp_path)
+    readings = [{question["A"], question["B"]} for _, question in questions.iterrows()]
+    mine = f"{aligned['predicted' if kind == 'spurious' else 'gold'][row]}: {surface}"
+    [other] = [*next(pair for pair in readings if mine in pair and len(pair) == 2) - {mine}]
+    found = evaluation.mentions(rows, "gold" if kind == "spurious" else "predicted")
+    assert other in ([f"{m.type}: {m.surface}" for m in found.itertuples()] if said else ["no mention"])
+
+
 # --- repeated sentences
 
 def test_repeated_sentences_are_scored_against_each_other():

@@ -4,11 +4,12 @@ import re
 from html import unescape
 
 import ipywidgets as widgets
+import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from nerlib import evaluation, highlight, interactive
+from nerlib import evaluation, highlight, interactive, runs
 
 ATTACKS = ["<script>alert(1)</script>", "`code`", "**b** _i_", "[x](javascript:alert(1))", "$x$", "&lt;", "a\nb",
            "\\[y\\]", "~~s~~"]
@@ -118,3 +119,19 @@ def test_cells_of_several_values_are_text_too(shown):
 def test_without_a_model_the_sentence_box_says_so(shown, tmp_path):
     [html] = shown(interactive.tagger_box, tmp_path)
     assert html.startswith("<p>There is no model to try: ") and "ner.json is missing" in html
+
+
+def test_table_of_scores_counts_mentions_in_whole_numbers_also_where_a_type_has_none(shown):
+    [cell] = [cell for cell in nbformat.read(runs.ROOT / "notebooks/03_training.ipynb", 4).cells
+              if 'tables["mentions"]' in cell.source]
+    row = dict.fromkeys(("precision", "recall", "f1-score"), 0.5)
+    report = {"geo": row | {"support": 1163}, "micro avg": row | {"support": 1163}}
+    interval = {"f1": 0.5, "low": 0.4, "high": 0.6}
+    names = {"evaluation": evaluation, "interactive": interactive, "pd": pd, "display": lambda _: None, "Markdown": str,
+             "part": "test", "systems": {"model": report, "lookup": {"micro avg": report["micro avg"]}}, "report": report,
+             "metrics": {"test": {"strict": report},
+                         "intervals": {"test": dict.fromkeys(("geo", "nat", "micro avg"), interval)}}}
+    [html] = shown(exec, cell.source, names)
+    last = [[cell.get_text() for cell in line(["th", "td"])][::len(line(["th", "td"])) - 1]
+            for line in BeautifulSoup(html, "html.parser").select("tbody tr")]
+    assert last == [["geo", "1,163"], ["micro avg", "1,163"]]

@@ -121,6 +121,43 @@ def test_bars_are_as_long_as_their_values_and_carry_notes():
     assert axes.yaxis_inverted()  # the first row on top
 
 
+@pytest.mark.parametrize("values", [[1.0, 0.0], [0.984, 0.3], [0.55, 0.2], [0.0], [1e-3], [1.0 - 1e-12]])
+@pytest.mark.parametrize("notes", [True, False])
+def test_axis_of_shares_has_no_number_above_1_and_none_that_no_bar_needs(values, notes):
+    names = [f"{number} and more" for number in range(len(values))]
+    figure, _ = plots.bars(pd.Series(values, names), "Recall", "recall", "mention", "{:.3f}",
+                           notes=["1,234 mentions"] * len(values) if notes else None)
+    axes = figure.axes[0]
+    figure.canvas.draw()
+    ticks = axes.get_xticks()
+    assert ticks[0] == 0 and ticks[-1] <= 1 + 1e-9 and ticks[-2] < (max(values) or 1) <= ticks[-1] + 1e-9
+    assert axes.spines["bottom"].get_bounds() == (0, ticks[-1])
+    right = max(text.get_window_extent().x1 for text in axes.texts)
+    assert right <= figure.bbox.x1, "the labels have room"
+    for label, value in zip(axes.get_yticklabels(), axes.texts, strict=True):  # also where there is no bar between them
+        assert value.get_window_extent().x0 - label.get_window_extent().x1 > 12 * figure.dpi / 72
+    assert all(tick.tick1line.get_markersize() == 0 for tick in axes.yaxis.get_major_ticks()), "nor a line that joins them"
+
+
+def test_calibration_of_a_sure_model_has_its_points_apart_and_its_line_where_it_is_perfect():
+    bins = pd.DataFrame({"confidence": [0.66, 0.9, 0.954, 0.969, 0.977, 0.982, 0.986, 0.989, 0.992, 1.0],
+                         "accuracy": [0.56, 0.82, 0.93, 0.96, 0.98, 0.96, 0.98, 0.98, 0.97, 1.0], "mentions": 20})
+    figure, alt = plots.calibration({"as trained": (bins, 0.07)}, "Calibration")
+    axes = figure.axes[0]
+    figure.canvas.draw()
+    points, even = axes.lines
+    np.testing.assert_allclose(points.get_xdata(), bins["confidence"], atol=1e-6)
+    assert points.get_ydata().tolist() == bins["accuracy"].tolist() and (even.get_xdata() == even.get_ydata()).all()
+    where = axes.transData.transform(np.column_stack([points.get_xdata(), points.get_ydata()])) * 72 / figure.dpi
+    assert np.hypot(*np.diff(where, axis=0).T).min() > 6, "as far apart as a marker is wide"
+    inside = axes.get_window_extent()
+    assert all(inside.x0 < x < inside.x1 and inside.y0 < y < inside.y1 for x, y in where * figure.dpi / 72)
+    shown = [label.get_text() for label in axes.get_xticklabels()]
+    assert [float(label) for label in shown] == pytest.approx(axes.get_xticks()) and {"0.9", "0.99"} <= set(shown)
+    assert max(axes.get_yticks()[axes.get_yticks() <= axes.get_ylim()[1]]) <= 1
+    assert "confidence 0.954: 0.93 correct" in alt and "confidence 0.989: 0.98 correct" in alt
+
+
 def test_forest_draws_both_intervals_of_each_comparison_and_its_verdict():
     figure, _ = plots.forest(VERDICTS, "Differences")
     axes = figure.axes[0]
@@ -277,3 +314,63 @@ def test_marks_can_be_told_apart_without_colour():
     style = html(table(["a", "O", "O"])).style.get_text()
     borders = [re.search(rf"\.ner \.{name} {{border-(\w+): \S+ (\w+)", style).groups() for name in "agp"]
     assert borders == [("bottom", "dotted"), ("bottom", "solid"), ("top", "double")]
+
+
+@pytest.fixture
+def styled(chromium):
+    """Opens a marked sentence in a narrow window, and returns the page."""
+    def of(rows, **options):
+        page = chromium.new_page(**{"viewport": {"width": 330, "height": 800}} | options)
+        page.set_content(highlight.sentences(rows, [("test", 0)], ["a note"]).data)
+        return page
+    return of
+
+
+LONG = "Governor Carlos Marsh of the United Republic of Tanzania and the Islands said on Monday the 3rd of June 2002 nothing ."
+
+
+def crowded():
+    words = LONG.split()
+    gold = ["B-geo"] + ["I-geo"] * (len(words) - 2) + ["O"]
+    predicted = [f"{'B' if number % 4 == 0 else 'I'}-per" for number in range(len(words) - 1)] + ["O"]
+    return table([LONG, " ".join(gold), " ".join(predicted)])
+
+
+@pytest.mark.parametrize(("scheme", "above", "below"), [("light", "rgb(213, 94, 0)", "rgb(0, 114, 178)"),
+                                                        ("dark", "rgb(255, 154, 92)", "rgb(107, 184, 232)")])
+def test_lines_of_corpus_and_model_keep_their_own_colour_where_they_meet(styled, scheme, above, below):
+    page = styled(crowded(), color_scheme=scheme)
+    found = page.evaluate("""[...document.querySelectorAll('p[dir] .p.g')].map(each => getComputedStyle(each)).map(
+        style => [style.borderTopColor, style.borderBottomColor])""")
+    assert len(found) > 10 and {tuple(pair) for pair in found} == {(above, below)}
+    page.close()
+
+
+def test_mention_that_is_broken_leaves_no_line_behind_and_its_sentence_is_evenly_spaced(styled):
+    page = styled(crowded())
+    boxes = page.evaluate("""[...document.querySelectorAll('p[dir] span')].map(
+        each => [each.textContent, each.getBoundingClientRect()]).map(([text, box]) => [text, box.top, box.width])""")
+    blanks, words = ([box for box in boxes if (box[0] == " ") == blank] for blank in (True, False))
+    broken = sum(after[1] > word[1] for word, after in zip(words, words[1:], strict=False))
+    assert 2 < broken == sum(width == 0 for _, _, width in blanks) < len(blanks)
+    steps = np.diff(sorted({top for _, top, _ in words}))
+    assert steps.max() - steps.min() < 1 and steps.max() < 2.6 * 16, "labels do not push lines apart"
+    note, last = (page.locator(f"p[dir] {name}").last.bounding_box() for name in ("small", "span"))
+    assert last["y"] < note["y"] < last["y"] + 2.6 * 16 and note["x"] < 20, "the note is the line below"
+    page.close()
+
+
+@pytest.mark.parametrize("width", [330, 700, 1100])
+def test_entries_of_the_legend_are_not_broken(styled, width):
+    page = styled(crowded(), viewport={"width": width, "height": 800})
+    heights = page.evaluate("[...document.querySelectorAll('.legend span')].map(each => each.getClientRects().length == 1 "
+                            "&& each.getBoundingClientRect().height)")
+    assert len(heights) == 3 and all(0 < height < 30 for height in heights)
+    page.close()
+
+
+def test_copied_sentence_keeps_the_blanks_at_which_its_lines_end(styled):
+    page = styled(crowded())
+    copied = page.evaluate("(getSelection().selectAllChildren(document.querySelector('p[dir]')), getSelection().toString())")
+    assert copied.strip() == LONG
+    page.close()

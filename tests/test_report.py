@@ -95,6 +95,9 @@ def complete(tmp_path_factory):
     write_stages(folder, ["complete"] * 4)
     (folder / "metrics.json").write_text(json.dumps(METRICS))
     (folder / "run.json").write_text(json.dumps(RECORD))
+    for name in ("tagger.json", "parts/weights"):
+        (folder / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "model" / name).write_bytes(bytes(1000))
     (folder / "history.csv").write_text("epoch,training_loss\n1,0.5\n")
     description = PngImagePlugin.PngInfo()
     description.add_text("Description", ALT)
@@ -238,8 +241,9 @@ def test_index_gives_the_answer_and_the_numbers_of_metrics_json(complete):
     for fact in ("commit abc1234def5678", "clean no", "torch 2.13.0", "gpu –", "sentences 47,959",
                  "parameters 22,713,216", "fingerprint f00d", "time 11 min 51 s"):
         assert fact in provenance
-    assert {link["href"] for link in page.select(".files a")} == {
-        "01_eda.ipynb", "03_training.ipynb", "history.csv", "metrics.json", "run.json"}
+    files = {link["href"]: text(link.parent.span) for link in page.select(".files a")}
+    assert set(files) == {"01_eda.ipynb", "03_training.ipynb", "history.csv", "metrics.json", "run.json", "figures/", "model/"}
+    assert files["model/"] == "2.0 kB", "all that lies in it"
     assert not page.select(".banner")
 
 
@@ -317,6 +321,58 @@ def test_index_shows_three_errors_that_stand_for_many(complete, tmp_path):
                      "(missed, 1 error, as 'Oslo': geo in the corpus, no mention by the model)",
                      "(spurious, 1 error, as 'and': no mention in the corpus, tim by the model)"}
     assert not section("b") and text(section).count("<b>Bern</b>") == 4
+
+
+def test_index_says_how_many_sentences_of_the_corpus_were_used(tmp_path):
+    write_stages(tmp_path, ["complete"] * 4)
+    whole = ["sentences 47,959", "words 9"]
+    for parts, said in (({"training": 720, "validation": 80, "test": 200},
+                         ["sentences 47,959, of which 1,000 are used", "words 9 in all sentences"]),
+                        ({"training": 40000, "validation": 0, "test": 7959}, whole), ({}, whole)):
+        corpus = {"sentences": 47959, "words": 9}
+        (tmp_path / "run.json").write_text(json.dumps(RECORD | {"corpus": corpus, "split": RECORD["split"] | parts}))
+        page = soup(report.write_index(tmp_path))
+        facts = [text(fact) for fact in page.select("section[aria-labelledby=provenance] .fact")]
+        assert [fact for fact in facts if fact.startswith(("sentences", "words"))] == said
+
+
+def test_page_of_a_comparison_names_the_commit_that_made_it_or_none(tmp_path):
+    (tmp_path / "stages").mkdir()
+    nbformat.write(new_notebook(cells=[CELLS[0]]), tmp_path / "05_comparison.ipynb")
+    for git, said in (({"commit": "0123456789ab", "clean": False}, "Commit 0123456789 with uncommitted changes"), (None, None),
+                      ({"commit": None, "clean": None}, None)):
+        (tmp_path / "stages/05.json").write_text(json.dumps({"status": "complete", "git": git}))
+        report.write_pages(tmp_path)
+        for name in ("05_comparison", "index"):
+            made = text(soup(tmp_path / f"{name}.html").select_one(".made"))
+            assert said in made if said else "Commit" not in made and "recorded" not in made
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_table_that_is_cut_on_a_phone_has_a_shadow_at_that_side_alone(complete, chromium, tmp_path, scheme):
+    page = chromium.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    page.goto((complete / "index.html").as_uri())
+    table = page.locator(".table").first
+    table.evaluate("each => { each.querySelector('table').style.visibility = 'hidden'; each.scrollIntoView() }")
+    wide = table.evaluate("each => each.scrollWidth - each.clientWidth")
+
+    def ends(left):
+        table.evaluate(f"each => {{ each.scrollLeft = {left} }}")
+        table.screenshot(path=tmp_path / "table.png")
+        row = Image.open(tmp_path / "table.png").convert("L")
+        values = [row.getpixel((x, row.height // 2)) for x in range(row.width)]
+        differ = [abs(value - values[row.width // 2]) for value in values]
+        assert max(differ[40:-40]) <= 1
+        return [max(differ[:40]), max(differ[-40:])]
+    assert wide > 80
+    for left, there in ((0, (False, True)), (wide / 2, (True, True)), (wide, (True, False))):
+        shades = ends(left)
+        assert [most > 15 if shadow else most <= 2 for most, shadow in zip(shades, there, strict=True)] == [True, True], shades
+    columns = page.evaluate("""[...document.querySelectorAll('.contents li a')].map(each => each.getBoundingClientRect()).map(
+        box => [box.left, Math.round(box.top)])""")
+    left, right = ([top for x, top in columns if (x < 150) == first] for first in (True, False))
+    assert len(right) > 1 and left[:len(right)] == right, "entries of both columns stand on the same lines"
+    page.close()
 
 
 # --- all runs
