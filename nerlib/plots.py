@@ -170,7 +170,7 @@ def forest(verdicts: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
         spans = [span(verdict[kind]) for kind in ("t_interval", "bootstrap_interval")]
         said.append(f"{name} {verdict['difference']:+.4f}, t {spans[0]}, bootstrap {spans[1]}: {verdict['verdict']}")
     axes.set_yticks(range(len(verdicts)), list(verdicts))
-    axes.invert_yaxis()
+    axes.set_ylim(len(verdicts) - 0.5, -0.5)  # the first on top
     figure.legend(frameon=False, ncols=2, loc="outside lower center")
     return figure, f"{title}, with 95 % intervals; equivalence margin ±{margin}. " + "; ".join(said)
 

@@ -1,6 +1,7 @@
 """Figures say in their alternative text what they show; marked sentences keep every word and escape every sign."""
 
 import inspect
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -156,6 +157,13 @@ def test_calibration_of_a_sure_model_has_its_points_apart_and_its_line_where_it_
     assert [float(label) for label in shown] == pytest.approx(axes.get_xticks()) and {"0.9", "0.99"} <= set(shown)
     assert max(axes.get_yticks()[axes.get_yticks() <= axes.get_ylim()[1]]) <= 1
     assert "confidence 0.954: 0.93 correct" in alt and "confidence 0.989: 0.98 correct" in alt
+
+
+@pytest.mark.parametrize("count", [1, len(VERDICTS)])
+def test_forest_has_room_around_each_row_and_the_first_on_top(count):
+    figure, _ = plots.forest(dict(itertools.islice(VERDICTS.items(), count)), "Differences")
+    [axes] = figure.axes
+    assert axes.get_ylim() == (count - 0.5, -0.5)
 
 
 def test_forest_draws_both_intervals_of_each_comparison_and_its_verdict():
