@@ -95,7 +95,7 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "features.py", "count(training[fold != number])", "count(training)",
         "test_features.py::test_a_training_word_is_told_nothing_that_its_block_knows"),
     "predictions of other words": (
-        "prediction.py", "return own[:, 2], own[:, 3] - own[:, 2]", "return own[::-1, 2], (own[:, 3] - own[:, 2])[::-1]",
+        "dataset.py", "return own[:, 2], own[:, 3] - own[:, 2]", "return own[::-1, 2], (own[:, 3] - own[:, 2])[::-1]",
         "test_training.py::test_scores_are_those_of_the_saved_model_sentence_by_sentence"),
     "decoding allows I- after O": (
         "decoding.py", 'not tag.startswith("I-") or previous[2:] == tag[2:]', "True",
