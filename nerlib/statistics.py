@@ -1,7 +1,7 @@
 """Is a difference more than luck? Intervals for one run, over seeds, and between configurations, from tables alone.
 
-Two kinds of luck are kept apart: that of the seed (weights, dropout, order of batches), which repeated runs show, and that
-of the sentences that happen to be scored, which resampling shows. A claim has to survive both.
+Two kinds of luck are told apart: that of the seed (weights, dropout, order of batches), which repeated runs show, and that
+of the sentences that happen to be scored, which resampling shows. A claim has to survive each of them, and both together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.optimize import brentq
 
 from nerlib.evaluation import mentions
 from nerlib.split import BLOCK
@@ -114,9 +113,11 @@ def contrast(terms: Sequence[tuple[int, Seeds]], unit: np.ndarray, resamples: in
     """What can be said of a sum of F1 with weights, such as F1(a) - F1(b), paired by the seeds that all terms have.
 
     `terms`: (weight, runs); `unit` (sentences,): what is drawn together. Luck of the seed: t interval and test of the
-    per-seed sums. Luck of the sentences: bootstrap over units of the mean over seeds. `p` is the larger of the two tests'
-    p, `p_equal` the larger p of the two one-sided tests against ±MARGIN (Schuirmann 1987), again of both kinds. With one
-    seed only there is no t test, and both are 1. Raises ValueError where the terms have no seed in common.
+    per-seed sums. Luck of the sentences: bootstrap over units of the mean over seeds. Each holds the other fixed; for new
+    seeds and new sentences there is a t interval and test with both errors (`interval`; degrees of freedom by Welch and
+    Satterthwaite). `p` is the largest p of the three tests, `p_equal` that of the two one-sided tests against ±MARGIN
+    (Schuirmann 1987), again of the three. With one seed only there is no t test, and both are 1. Raises ValueError where
+    the terms have no seed in common.
     """
     seeds = sorted(set.intersection(*(set(runs) for _, runs in terms)))
     if not seeds:
@@ -127,32 +128,47 @@ def contrast(terms: Sequence[tuple[int, Seeds]], unit: np.ndarray, resamples: in
     summed = np.zeros((unit.max() + 1, *counted.shape[1:]))
     np.add.at(summed, unit, counted)
     samples = (f1(resampled(summed, resamples)) @ weights).mean(1)
-    result = {"seeds": seeds, "differences": values.tolist(), "difference": float(values.mean()), "units": len(summed),
-              "t_interval": [np.nan, np.nan], "bootstrap_interval": list(interval(samples)), "p": 1.0, "p_equal": 1.0,
-              "seed_error": np.nan, "sentence_error": float(samples.std(ddof=1))}
+    mean, sentence_error = float(values.mean()), float(samples.std(ddof=1))
+    result = {"seeds": seeds, "differences": values.tolist(), "difference": mean, "units": len(summed),
+              "t_interval": [np.nan, np.nan], "bootstrap_interval": list(interval(samples)), "interval": [np.nan, np.nan],
+              "p": 1.0, "p_equal": 1.0, "seed_error": np.nan, "sentence_error": sentence_error}
     if len(seeds) < 2:
         return result
 
     def tail(condition: np.ndarray) -> float:
         return float((condition.sum() + 1) / (len(samples) + 1))
-
-    with np.errstate(divide="ignore", invalid="ignore"):  # sums that are exactly the same: t is infinite, or 0 / 0
-        test = stats.ttest_1samp(values, 0)
-        above, below = (stats.ttest_1samp(values, at, alternative=way).pvalue
-                        for at, way in ((-MARGIN, "greater"), (MARGIN, "less")))
-    p, p_equal = (float(np.nan_to_num(value, nan=1.0)) for value in (test.pvalue, max(above, below)))
+    seed_error = float(stats.sem(values))
+    over_seeds_alone, p_seeds, equal_seeds = _t_tests(mean, seed_error, len(seeds) - 1)
+    over_both, p_both, equal_both = _t_tests(mean, *_together(seed_error, sentence_error, len(seeds), len(summed)))
     return result | {
-        "t_interval": list(map(float, test.confidence_interval(1 - ALPHA))), "seed_error": float(stats.sem(values)),
-        "p": max(p, min(1.0, 2 * min(tail(samples <= 0), tail(samples >= 0)))),
-        "p_equal": max(p_equal, tail(samples <= -MARGIN), tail(samples >= MARGIN))}
+        "t_interval": over_seeds_alone, "interval": over_both, "seed_error": seed_error,
+        "p": max(p_seeds, p_both, min(1.0, 2 * min(tail(samples <= 0), tail(samples >= 0)))),
+        "p_equal": max(equal_seeds, equal_both, tail(samples <= -MARGIN), tail(samples >= MARGIN))}
+
+
+def _t_tests(mean: float, error: float, freedom: float) -> tuple[list[float], float, float]:
+    """From a mean, its standard error and degrees of freedom: t interval, p of no difference, p of one beyond ±MARGIN."""
+    half = float(stats.t.ppf(1 - ALPHA / 2, freedom) * error)
+    with np.errstate(divide="ignore", invalid="ignore"):  # differences that are exactly the same: t is infinite, or 0 / 0
+        beyond, p_equal = np.nan_to_num(stats.t.sf(np.array([abs(mean), MARGIN - abs(mean)]) / error, freedom), nan=1.0)
+    return [mean - half, mean + half], float(min(1.0, 2 * beyond)), float(p_equal)
+
+
+def _together(seed_error: Any, sentence_error: float, seeds: int, units: int) -> tuple[Any, Any]:
+    """The standard error of both kinds of luck, which are independent, and its degrees of freedom (Satterthwaite 1946)."""
+    error = np.hypot(seed_error, sentence_error)
+    with np.errstate(invalid="ignore"):
+        freedom = error**4 / (seed_error**4 / (seeds - 1) + sentence_error**4 / (units - 1))
+    return error, np.where(error > 0, freedom, seeds - 1)
 
 
 def family(contrasts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The verdict on each of the comparisons that are tested together.
 
     p and p_equal are adjusted for their number (Holm 1979), each kind by itself: below ALPHA, "difference" or "no
-    difference" (beyond ±MARGIN); else "undecided". `smallest_detectable` estimates from the observed spread which true
-    difference four of five such experiments would find by both tests.
+    difference" (within ±MARGIN); else "undecided". A difference that is shown to be one, and to be within the margin, is
+    called the former. `smallest_detectable` estimates from the observed spread which true difference four of five such
+    experiments would find.
     """
     differ, equal = (holm([row[key] for row in contrasts.values()]) for key in ("p", "p_equal"))
     result = {}
@@ -164,17 +180,21 @@ def family(contrasts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def detectable(row: Mapping[str, Any], alpha: float, power: float = 0.8) -> float:
-    """The difference that both tests of a contrast find with this power at level `alpha`, from its standard errors.
+    """The difference that all tests of a contrast find with this power at level `alpha`, from its standard errors.
 
-    The t test's power is that of the noncentral t distribution; the bootstrap's is taken as a normal test's.
+    Simulated: the difference is drawn with both errors, the seeds' spread, which the tests have to estimate, with its own;
+    the bootstrap is taken for a normal test.
     """
-    freedom = len(row["seeds"]) - 1
-    if freedom < 1:
+    seeds, draws, random = len(row["seeds"]), 20_000, np.random.default_rng(0)
+    if seeds < 2:
         return float("nan")
-    critical = stats.t.ppf(1 - alpha / 2, freedom)
-    shift = brentq(lambda d: stats.nct.sf(critical, freedom, d) - power, 0, 10 * critical + 10)
-    normal = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    return float(max(shift * row["seed_error"], normal * row["sentence_error"]))
+    luck = random.normal(size=draws) * np.hypot(row["seed_error"], row["sentence_error"])
+    seen = row["seed_error"] * np.sqrt(random.chisquare(seeds - 1, draws) / (seeds - 1))
+    error, freedom = _together(seen, row["sentence_error"], seeds, row["units"])
+    high = 1 - alpha / 2
+    needed = np.max([stats.t.ppf(high, seeds - 1) * seen, stats.t.ppf(high, freedom) * error,
+                     np.full(draws, stats.norm.ppf(high) * row["sentence_error"])], 0)
+    return float(np.quantile(needed - luck, power))
 
 
 def holm(p: Sequence[float]) -> list[float]:

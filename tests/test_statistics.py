@@ -134,13 +134,14 @@ def test_one_seed_has_no_interval():
 
 # --- pairs
 
-def experiment(effect, seed, seeds=5, sentences=2000, spread=0.004):
-    """Counts of two configurations over some seeds whose F1 differs by `effect`; sentences are equally hard for both."""
-    random = np.random.default_rng(seed)
+def experiment(effect, seed, seeds=5, sentences=2000, spread=0.004, favours=0.0):
+    """Counts of two configurations over some seeds whose F1 differs by `effect` over all sentences that there could be; some
+    blocks of these favour the one, some the other."""
+    random, other = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     gold, hard = random.integers(1, 4, sentences), random.normal(0, 0.08, sentences)
     result = []
     for shift in (effect, 0.0):
-        runs = {}
+        runs, hard = {}, hard + np.repeat(other.normal(0, favours, sentences // 20), 20)
         for number in range(1, seeds + 1):
             chance = np.clip(0.8 + shift + hard + random.normal(0, spread), 0, 1)
             runs[number] = np.stack([random.binomial(gold, chance), gold, gold], 1)
@@ -158,6 +159,21 @@ def test_difference_is_the_mean_over_common_seeds_and_its_interval_scipys():
     assert row["difference"] == pytest.approx(np.mean(expected))
     test = stats.ttest_rel(*([statistics.f1(runs[seed].sum(0)) for seed in (2, 3, 4)] for runs in (a, b)))
     assert row["t_interval"] == pytest.approx(list(test.confidence_interval(0.95))) and row["p"] >= test.pvalue
+
+
+def test_both_kinds_of_luck_together_are_welchs_test():
+    a, b, block = experiment(0.01, 1, seeds=4)
+    row = pair(a, b, block, 2000)
+    # Welch's test of two samples has the same error: of 4 values, and of as many as there are blocks.
+    samples = [np.array([-1, 1, -1, 1]) * row["seed_error"] * np.sqrt(3),
+               np.array([-1, 1] * 50) * row["sentence_error"] * np.sqrt(99)]
+    theirs = stats.ttest_ind(samples[0] + row["difference"], samples[1], equal_var=False)
+    assert row["units"] == 100 and row["interval"] == pytest.approx(list(theirs.confidence_interval(0.95)))
+    assert row["p"] == pytest.approx(theirs.pvalue) and theirs.pvalue > 1e-6  # the largest of the three here
+    for margin in (-statistics.MARGIN, statistics.MARGIN):
+        shifted = stats.ttest_ind(samples[0] + row["difference"] - margin, samples[1], equal_var=False,
+                                  alternative="greater" if margin < 0 else "less")
+        assert row["p_equal"] >= shifted.pvalue - 1e-12
 
 
 def test_block_bootstrap_is_drawing_blocks_one_by_one():
@@ -230,22 +246,35 @@ def test_few_blocks_give_way_to_sentences():
 
 def test_false_claims_are_as_rare_as_promised_and_true_ones_found():
     claims = {effect: [statistics.family({"x": pair(*experiment(effect, seed, sentences=400), 300)})["x"]["verdict"]
-                       for seed in range(100)] for effect in (0.0, 0.03)}
-    assert claims[0.0].count("difference") <= 8 and claims[0.03].count("difference") >= 60
-    assert claims[0.03].count("no difference") == 0
+                       for seed in range(100)] for effect in (0.0, 0.035)}
+    assert claims[0.0].count("difference") <= 8 and claims[0.035].count("difference") >= 60
+    assert claims[0.035].count("no difference") == 0
 
 
-@pytest.mark.parametrize("seeds, comparisons", [(5, 1), (5, 10), (3, 4)])
-def test_smallest_detectable_difference_is_found_four_times_in_five(seeds, comparisons):
-    random, sd = np.random.default_rng(0), 0.004
-    row = {"seeds": list(range(seeds)), "p": 0.5, "p_equal": 0.5, "seed_error": sd / np.sqrt(seeds), "sentence_error": 1e-6}
+def test_false_claims_are_rare_where_seeds_and_sentences_both_err():
+    rows = [pair(*experiment(0, seed, seeds=30, sentences=400, spread=0.028, favours=0.03), 200) for seed in range(150)]
+    errors = [np.median([row[kind] for row in rows]) for kind in ("seed_error", "sentence_error")]
+    assert errors[0] == pytest.approx(errors[1], rel=0.5)  # each test alone would see about half of the luck
+    assert sum(row["p"] < 0.05 for row in rows) <= 13
+    assert sum(row["interval"][0] <= 0 <= row["interval"][1] for row in rows) >= 137
+
+
+@pytest.mark.parametrize("seeds, comparisons, seed_error, sentence_error", [
+    (5, 1, 0.002, 1e-6), (5, 10, 0.002, 1e-6), (3, 4, 1e-6, 0.002), (5, 1, 0.002, 0.002), (10, 4, 0.001, 0.001),
+    (3, 1, 0.001, 0.002)])
+def test_smallest_detectable_difference_is_found_four_times_in_five(seeds, comparisons, seed_error, sentence_error):
+    row = {"seeds": list(range(seeds)), "p": 0.5, "p_equal": 0.5, "seed_error": seed_error, "sentence_error": sentence_error,
+           "units": 100}
     needed = statistics.family({str(i): row for i in range(comparisons)})["0"]["smallest_detectable"]
-    found = stats.ttest_1samp(random.normal(needed, sd, (20000, seeds)), 0, axis=1).pvalue < 0.05 / comparisons
-    assert found.mean() == pytest.approx(0.8, abs=0.02)
-    by_sentences = row | {"seed_error": 1e-6, "sentence_error": 0.002}
-    needed = statistics.family({str(i): by_sentences for i in range(comparisons)})["0"]["smallest_detectable"]
-    found = 2 * stats.norm.sf(np.abs(random.normal(needed, 0.002, 20000)) / 0.002) < 0.05 / comparisons
-    assert found.mean() == pytest.approx(0.8, abs=0.02)
+    random, alpha = np.random.default_rng(7), 0.05 / comparisons
+    others = random.normal(0, sentence_error, 20000)  # other sentences, the same for all seeds
+    values = needed + others[:, None] + random.normal(0, seed_error * np.sqrt(seeds), (20000, seeds))
+    mean, seen = values.mean(1), stats.sem(values, axis=1)
+    error = np.sqrt(seen**2 + sentence_error**2)
+    freedom = error**4 / (seen**4 / (seeds - 1) + sentence_error**4 / 99)
+    p = np.max([stats.ttest_1samp(values, 0, axis=1).pvalue, 2 * stats.norm.sf(np.abs(mean) / sentence_error),
+                2 * stats.t.sf(np.abs(mean) / error, freedom)], 0)
+    assert (p < alpha).mean() == pytest.approx(0.8, abs=0.02)
 
 
 # --- families
@@ -269,7 +298,7 @@ def test_holm_rejects_as_its_definition_does(seed):
 @pytest.mark.parametrize("p, p_equal, verdict", [(0.01, 0.9, "difference"), (0.9, 0.01, "no difference"),
                                                  (0.3, 0.3, "undecided"), (0.01, 0.01, "difference")])
 def test_verdicts(p, p_equal, verdict):
-    row = {"seeds": [1, 2, 3], "p": p, "p_equal": p_equal, "seed_error": 0.001, "sentence_error": 0.001}
+    row = {"seeds": [1, 2, 3], "p": p, "p_equal": p_equal, "seed_error": 0.001, "sentence_error": 0.001, "units": 50}
     assert statistics.family({"x": row})["x"]["verdict"] == verdict
     many = {"x": row} | {str(i): {**row, "p": 1.0, "p_equal": 1.0} for i in range(9)}
     assert statistics.family(many)["x"]["verdict"] == "undecided"  # 10 comparisons: 0.01 is not small any more
