@@ -42,12 +42,11 @@ rule run:
 
 rule compare:
     input:
+        config["sweep"],
         expand("reports/{run}/run.json", run=sweep.runs()),
     output:
         f"reports/{sweep.name}/comparison.json",
-    params:
-        arguments=shlex.join(sweep.comparison()),
     log:
         f"reports/{sweep.name}/log.txt",
     shell:
-        "(python -m nerlib.sweep {config[sweep]:q} --check && python -m nerlib {params.arguments}) > {log} 2>&1"
+        "python -m nerlib.sweep {config[sweep]:q} --compare > {log} 2>&1"

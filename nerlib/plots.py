@@ -153,7 +153,7 @@ def f1_by_type(reports: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
 
 
 def forest(verdicts: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
-    """Differences of F1 with both 95 % intervals, a row a comparison; the margin of equivalence is shaded.
+    """Differences of F1 with their 95 % intervals, a row a comparison; the margin of equivalence is shaded.
 
     `verdicts`: comparison → its row, as statistics.family gives it."""
     figure, axes = _axes(1.6 + 0.5 * len(verdicts), title, "difference of micro F1", "comparison")
@@ -161,17 +161,17 @@ def forest(verdicts: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
     axes.axvspan(-margin, margin, color="#eeeeee", zorder=0)
     axes.axvline(0, color="black", linewidth=0.8)
     for row, (name, verdict) in enumerate(verdicts.items()):
-        for kind, colour, marker, shift in (("t_interval", BLUE, "o", -0.13), ("bootstrap_interval", ORANGE, "s", 0.13)):
-            low, high = verdict[kind]
-            label = {"t_interval": "t interval over seeds", "bootstrap_interval": "bootstrap over sentences"}[kind]
-            axes.plot([low, high], [row + shift] * 2, color=colour, linewidth=2, label=label if row == 0 else None)
-            axes.plot(verdict["difference"], row + shift, marker, color=colour, markersize=6)
+        for kind, label, colour, marker, shift in (
+                ("t_interval", "seeds (t)", BLUE, "o", -0.2), ("interval", "both", "black", "D", 0),
+                ("bootstrap_interval", f"{verdict['unit']}s (bootstrap)", ORANGE, "s", 0.2)):
+            axes.plot(verdict[kind], [row + shift] * 2, color=colour, linewidth=2, label=label if row == 0 else None)
+            axes.plot(verdict["difference"], row + shift, marker, color=colour, markersize=5)
         axes.annotate(verdict["verdict"], (1.01, row), xycoords=("axes fraction", "data"), va="center")
-        spans = [span(verdict[kind]) for kind in ("t_interval", "bootstrap_interval")]
-        said.append(f"{name} {verdict['difference']:+.4f}, t {spans[0]}, bootstrap {spans[1]}: {verdict['verdict']}")
+        both, seeds, drawn = (span(verdict[kind]) for kind in ("interval", "t_interval", "bootstrap_interval"))
+        said.append(f"{name} {verdict['difference']:+.4f}, {both} (seeds {seeds}, bootstrap {drawn}): {verdict['verdict']}")
     axes.set_yticks(range(len(verdicts)), list(verdicts))
     axes.set_ylim(len(verdicts) - 0.5, -0.5)  # the first on top
-    figure.legend(frameon=False, ncols=2, loc="outside lower center")
+    figure.legend(frameon=False, ncols=3, loc="outside lower center", title="95 % interval over new")
     return figure, f"{title}, with 95 % intervals; equivalence margin ±{margin}. " + "; ".join(said)
 
 

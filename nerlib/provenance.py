@@ -22,6 +22,15 @@ def git_state() -> dict[str, Any]:
     return {"commit": commit, "clean": not changes}
 
 
+def committed(file: Path, commit: str | None) -> str | None:
+    """What a file held in a commit; None where git does not know."""
+    try:
+        return subprocess.run(["git", "show", f"{commit}:./{file.name}"], cwd=file.parent, capture_output=True, text=True,
+                              encoding="utf-8", check=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+
+
 def provenance() -> dict[str, Any]:
     """What made a run: commit, package versions, hardware."""
     import torch  # here, since readers of finished runs need no torch

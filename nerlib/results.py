@@ -71,6 +71,7 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
              "training_seconds": record["training"]["seconds"]["training"], "threads": record["training"]["threads"],
              **{name: found[run].metrics["test"][mode]["micro avg"]["f1-score"] for name, mode in (
                  ("f1", "default"), ("strict_f1", "strict"))},
+             "interval": [found[run].metrics["intervals"]["test"]["micro avg"][end] for end in ("low", "high")],
              "test": found[run].metrics["test"]["default"]} for run, record in records.items()]
     here = [row for row in rows if source_report(row["test"])]
     if len({row["seed"] for row in here}) < max(2, len(here)):
@@ -86,8 +87,8 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
         "lookup": found[here[0]["run"]].metrics["baseline"]["test"]["default"],
         "mean_over_seeds": over["here"]["mean"], "sd_over_seeds": over["here"]["sd"], "interval_over_seeds": [
             over["here"]["low"], over["here"]["high"]], "source_split": here,
-        **({"mean_over_splits": over["there"]["mean"], "sd_over_splits": over["there"]["sd"], "interval_over_splits": [
-            over["there"]["low"], over["there"]["high"]]} if "there" in over else {}), "other_splits": there})
+        **({"mean_over_splits": over["there"]["mean"], "sd_over_splits": over["there"]["sd"]} if "there" in over else {}),
+        "other_splits": there})
     _figures(found[here[0]["run"]].path, results / name)
     write_page(results)
     return target
@@ -110,14 +111,17 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
                 value = value[key]
             values.append(f"{value:,}" if isinstance(value, int) else str(value))
         return " or ".join(sorted(set(values)))
-    commits = {(run.record["git"]["commit"] or "unknown")[:10]
-               + ("" if run.record["git"]["clean"] else " with uncommitted changes") for run in compared.all}
+    commits = {commit(run.record["git"]) for run in compared.all}
     kept = {"the epoch with the best validation score was kept" if run.record["split"]["validation"]
             else "the last epoch was kept" for run in compared.all}
     by_it = ", by which the epoch was chosen too, so that scores are slightly too good" if compared.part == "validation" else ""
     seeds = sorted({len(row["seeds"]) for row in verdicts.values()})
     drawn = next(iter(verdicts.values()))
     unit = {"block": "blocks of 100 neighbouring sentences", "sentence": "sentences"}[drawn["unit"]]
+    bootstrap = f"{RESAMPLES:,} bootstrap resamples over {drawn['units']} {unit}"
+    over = (f"Intervals are percentiles of {bootstrap}; of one seed alone nothing more can be said, and nothing is claimed."
+            if seeds == [1] else f"Intervals at 95 % are t intervals over {' or '.join(map(str, seeds))} seeds, percentiles of "
+            f"{bootstrap}, and t intervals with both errors (degrees of freedom by Welch and Satterthwaite).")
     corpus = compared.all[0].record["corpus"]
     return (
         f"We fine-tuned {every('encoder/name')} (torch {every('versions/torch')}, transformers "
@@ -125,14 +129,23 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
         f"(SHA-256 {corpus['sha256'][:12]}…) in {len(compared.configurations)} configurations; {' or '.join(sorted(kept))}. "
         f"Scores are micro F1 of exact mentions of {', '.join(map(code, compared.types))} (seqeval "
         f"{every('versions/seqeval')}, default mode) on {every(f'split/{compared.part}')} {compared.part} sentences{by_it}. "
-        f"Differences are paired by seed ({' or '.join(map(str, seeds))} {'seed' if seeds == [1] else 'seeds'}) and "
-        "given with 95 % t intervals over seeds and "
-        f"with 95 % percentile intervals of {RESAMPLES:,} bootstrap resamples over {drawn['units']} {unit}. Only seeds and "
-        f"sentences vary: the split is one. We tested {len(verdicts)} comparisons"
-        f"{f', declared in {declared} before the runs' if declared else ''}. A difference "
-        "is claimed if the t test and the bootstrap both reject its absence at 5 %, and no difference if both bound it within "
-        f"±{MARGIN} F1 (two one-sided tests at 5 %), each after Holm's correction over all comparisons. Code: commit "
-        f"{', '.join(sorted(commits))}.")
+        f"Differences are paired by seed. {over} Only seeds and sentences vary: the split is one. We tested "
+        f"{len(verdicts)} comparison{'' if len(verdicts) == 1 else 's'}"
+        f"{f', declared in {declared} before the runs' if declared else ''}. A difference is claimed if all three tests reject "
+        f"its absence at 5 %, and else no difference if all three bound it within ±{MARGIN} F1 (two one-sided tests at 5 %), "
+        f"each after Holm's correction over all comparisons. Code: commit {', '.join(sorted(commits))}.")
+
+
+def commit(git: Mapping[str, Any]) -> str:
+    """What a run's record says of its commit, in short."""
+    changed = {True: "", False: " with uncommitted changes", None: ""}[git["clean"]]
+    return (git["commit"] or "unknown")[:10] + changed
+
+
+def latex(table: pd.DataFrame, formats: Mapping[str, Any]) -> str:
+    """The table in LaTeX, for the package booktabs; numbers to four places where `formats` has nothing else for a column."""
+    return (table.style.format(formats, precision=4, na_rep="–", escape="latex").format_index(escape="latex")
+            .format_index(lambda name: name.replace("_", " "), escape="latex", axis=1).to_latex(hrules=True))
 
 
 def write_page(results: Path = RESULTS) -> Path:
@@ -140,22 +153,24 @@ def write_page(results: Path = RESULTS) -> Path:
     contents = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
     sections = [_finals(name, content) for name, content in contents.items() if "source_split" in content]
     sections += [_section(name, content) for name, content in contents.items() if "comparisons" in content]
-    single = [f"- [{name}]({name}.json): {content[part]['default']['micro avg']['f1-score']:.4f} on {part}, seed "
-              f"{content['run']['parameters']['seed']}" for name, content in contents.items() if "run" in content
-              for part in ("test", "validation") if part in content]
     ledger = [json.loads(line) for line in (results / LEDGER.name).read_text("utf-8").splitlines()] \
         if (results / LEDGER.name).is_file() else []
-    looked = {part: {line["parameters"] for line in ledger if line["fingerprint"] == part}
-              for part in {line["fingerprint"] for line in ledger}}
+    parts, hashes = ({line[key] for line in ledger} for key in ("fingerprint", "parameters"))
+    entered = {line["run"] for line in ledger}
+    single = [f"- [{name}]({name}.json): {content[part]['default']['micro avg']['f1-score']:.4f} on {part}, seed "
+              f"{content['run']['parameters']['seed']}"
+              f"{' (no declared final, and not in the ledger)' if part == 'test' and name not in entered else ''}"
+              for name, content in contents.items() if "run" in content for part in ("test", "validation") if part in content]
     tried = results / "tried.md"
     text = "\n".join([
         "# Results", "",
         "Answers to questions about the Kaggle corpus. This page is written by `python -m nerlib.results publish NAME` from",
         "the JSON files beside it, and from tried.md, which is written by hand; the figures are those of the notebooks. A",
-        "comparison is called a *difference* or *no difference* only if the t test over seeds and the bootstrap over blocks of",
-        "sentences both say so after Holm's correction, else *undecided*; intervals are at 95 %.", "",
-        f"Declared finals in the [ledger](test-ledger.jsonl): {len(ledger)} scorings of {len(looked)} test parts; most "
-        f"configurations that scored one part: {max(map(len, looked.values()), default=0)}.", "",
+        "comparison is called a *difference*, or else *no difference*, only if the t test over seeds, the bootstrap over",
+        "blocks of sentences and the t test with both errors say so after Holm's correction, else *undecided*; intervals are",
+        "at 95 %.", "",
+        f"Declared finals in the [ledger](test-ledger.jsonl): {len(ledger)} scorings of {len(parts)} test parts by "
+        f"{len(hashes)} configuration{'' if len(hashes) == 1 else 's'}.", "",
         *(["Single runs, micro F1 (one run says nothing about luck):", "", *single, ""] if single else []),
         *sections, *([tried.read_text("utf-8")] if tried.is_file() else [])])
     write_atomically(results / "README.md", text.rstrip() + "\n")
@@ -168,16 +183,16 @@ def _section(name: str, content: dict[str, Any]) -> str:
               for cell, row in content["scores"].items()}
     scores = [f"| {cell} | {row['mean']:.4f} | {spread[cell]} | {row['seeds']:.0f} |"
               for cell, row in content["scores"].items()]
-    tests = [f"| {title} | {row['difference']:+.4f} | {span(row['t_interval'])} | {span(row['bootstrap_interval'])} | "
-             f"{row['p_holm']:.4f} | {row['verdict']} | "
+    tests = [f"| {title} | {row['difference']:+.4f} | {span(row['interval'])} | {span(row['t_interval'])} | "
+             f"{span(row['bootstrap_interval'])} | {row['p_holm']:.4f} | {row['verdict']} | "
              f"{'–' if row['smallest_detectable'] is None else format(row['smallest_detectable'], '.4f')} |"
              for title, row in content["comparisons"].items()]
     return "\n".join([
         f"## {name}", "", f"**Question.** {content['question']}", "", f"**Method.** {content['methods']}", "",
         f"**Result.** Micro F1 on {content['part']}:", "",
         "| configuration | mean | sd | t interval of the mean | seeds |", "| --- | --- | --- | --- | --- |", *scores, "",
-        "| comparison | difference | t interval | bootstrap interval | p (Holm) | verdict | smallest detectable |",
-        "| --- | --- | --- | --- | --- | --- | --- |", *tests, "",
+        "| comparison | difference | interval | over seeds (t) | over sentences (bootstrap) | p (Holm) | verdict | smallest "
+        "detectable |", "| --- | --- | --- | --- | --- | --- | --- | --- |", *tests, "",
         f"![Differences with intervals]({name}/05_forest.png)", "", f"**Limits.** {content['limits']}", "",
         f"All numbers: [{name}.json]({name}.json).", ""])
 
@@ -185,25 +200,31 @@ def _section(name: str, content: dict[str, Any]) -> str:
 def _finals(name: str, content: dict[str, Any]) -> str:
     """One configuration's test scores in Markdown."""
     rows = [f"| {'the source’s' if row in content['source_split'] else row['split_seed']} | {row['seed']} | {row['f1']:.4f} | "
-            f"{row['strict_f1']:.4f} | {row['training_seconds'] / 60:.1f} | {row['threads']} | "
-            f"{(row['commit'] or 'unknown')[:10]}{'' if row['clean'] else ', tree not clean'} |"
+            f"{row['interval'][0]:.4f} to {row['interval'][1]:.4f} | {row['strict_f1']:.4f} | "
+            f"{row['training_seconds'] / 60:.1f} | {row['threads']} | {commit(row)} |"
             for row in (*content["source_split"], *content["other_splits"])]
-    said = [f"{content[f'mean_over_{unit}']:.4f} (standard deviation {content[f'sd_over_{unit}']:.4f}, t interval of the mean "
-            f"{content[f'interval_over_{unit}'][0]:.4f} to {content[f'interval_over_{unit}'][1]:.4f}) over {label}"
-            for unit, label in (("seeds", "seeds on the source’s test part"), ("splits", "other splits"))
-            if f"mean_over_{unit}" in content]
+    low, high = content["interval_over_seeds"]
+    said = (f"{content['mean_over_seeds']:.4f} over {len(content['source_split'])} seeds on the source's test part (standard "
+            f"deviation {content['sd_over_seeds']:.4f}, t interval of the mean {low:.4f} to {high:.4f})")
+    if there := content["other_splits"]:
+        said += f"; on {len(there)} other splits " + (
+            f"{content['mean_over_splits']:.4f} (standard deviation {content['sd_over_splits']:.4f}; no interval, since they "
+            "share sentences)" if len(there) > 1 else f"{there[0]['f1']:.4f}")
     kept = "the last epoch, trained without a validation part" if content["parameters"].get("validation_size") == 0 else (
         "the epoch with the best validation score")
     return "\n".join([
-        f"## {name}", "", f"One configuration, {kept}: "
-        + ", ".join(f"`{key}: {value}`" for key, value in content["parameters"].items()) + ".", "",
-        f"**Result.** Test micro F1 {'; '.join(said)}. The source has {SOURCE_F1:.4f} on its test part.", "",
+        f"## {name}", "", "**Question.** What does the chosen configuration score on sentences that nothing was chosen by?", "",
+        f"**Method.** One configuration, {kept}: "
+        + ", ".join(f"`{key}: {value}`" for key, value in content["parameters"].items()) + ". Micro F1 of exact mentions "
+        f"(seqeval, default mode); the interval of a run holds it in 95 % of {RESAMPLES:,} bootstrap resamples of the test "
+        "part's sentences: what other sentences would have done, where the spread over seeds is what other seeds did.", "",
+        f"**Result.** Test micro F1 {said}. The source has {SOURCE_F1:.4f} on its test part.", "",
         "**Limits.** Leads for the design had been read off the source's test part before. Test parts of other splits are "
         "drawn from the same sentences: a fifth of each lies in the source's, and nearly half was validated on when the "
         "configuration was chosen, so that they show how much depends on the split. Runs of one thread ran beside others, "
         "and so more slowly.", "",
-        "| split seed | seed | micro F1 | strict | training (min) | threads | commit |",
-        "| --- | --- | --- | --- | --- | --- | --- |", *rows, "",
+        "| split seed | seed | micro F1 | interval | strict | training (min) | threads | commit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |", *rows, "",
         f"All numbers: [{name}.json]({name}.json).", ""])
 
 

@@ -29,7 +29,7 @@ from nerlib.provenance import git_state
 from nerlib.split import load
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-WHOLE = 60  # a training's length in the study: a multiple of 1 to 6, so that trials are compared at equal shares of theirs
+WHOLE = 60  # a training's length in the study, a multiple of 1 to 6: trials meet where they have done equal shares of theirs
 
 
 class Search(Plan):
@@ -69,11 +69,12 @@ class Search(Plan):
                 | {name: trial.suggest_categorical(name, values) for name, values in self.among.items()})
 
     def study(self, worker: int = 0) -> optuna.Study:
-        """The study as it stands: TPE (Bergstra et al. 2011); what is below the median at its share of training is pruned."""
+        """The study as it stands: TPE (Bergstra et al. 2011); what is below the median of at least five trials at its share
+        of training is pruned."""
         storage = f"sqlite:///{runs.folder(self.name) / 'study.db'}"
         study = optuna.create_study(
             study_name=self.name, storage=storage, load_if_exists=True, direction="maximize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0))
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_min_trials=5))
         begun_at = self.seed * 10**6 + worker * 10**4 + len(study.get_trials())  # a resumed study draws new values
         study.sampler = optuna.samplers.TPESampler(seed=begun_at, constant_liar=True)
         return study
@@ -157,7 +158,8 @@ def write(search: Search) -> Path:
     complete = trials[trials["state"] == "complete"].drop(columns="state")
     runs.write_csv(folder / "trials.csv", trials)
     best = search.params(study.best_params, f"{search.name}-best")
-    head = f"# The best of {len(trials)} trials by validation micro F1, {study.best_value:.4f}.\n# {search.question}\n"
+    said = [f"The best of {len(trials)} trials by validation micro F1, {study.best_value:.4f}.", *search.question.splitlines()]
+    head = "".join(f"# {line}\n" for line in said)
     runs.write_atomically(folder / "best.yaml", head + yaml.safe_dump(best.changed(), sort_keys=False, allow_unicode=True))
     figures = {"search_trials": plots.parallel(complete.set_index("trial"), "validation_f1", f"Trials of {search.name}")}
     if complete["validation_f1"].nunique() > 1:

@@ -1,20 +1,24 @@
 """Many runs from one file: which parameters, which seeds, and, before anything runs, which comparisons will be tested.
 
-    python -m nerlib.sweep params/sweeps/pos-shape.yaml           lists the runs
-    python -m nerlib.sweep params/sweeps/pos-shape.yaml --check   fails unless all are finished as the file says
+    python -m nerlib.sweep params/sweeps/pos-shape.yaml             lists the runs
+    python -m nerlib.sweep params/sweeps/pos-shape.yaml --compare   notebook 05 on them, if all are finished as the file says
 
 The Snakefile runs them: make sweep SWEEP=params/sweeps/pos-shape.yaml
 """
 
 import argparse
 import itertools
+import os
 import sys
+from pathlib import Path
 from typing import Any, Self
 
+import yaml
 from pydantic import Field, model_validator
 
 from nerlib.params import Params
 from nerlib.plan import Plan
+from nerlib.provenance import committed
 from nerlib.runs import Run
 
 CORPUS = {"data", "data_validation", "data_test"}  # where it lies may differ; fingerprints tell whether it is the same
@@ -83,13 +87,19 @@ class Sweep(Plan):
         final = any(run == f"{self.name}-{cell}-{values['seed']}" for cell in self.finals)
         return [*map(str, self.files()), *words, "--only", "03", *(["--final"] if final else [])]
 
-    def comparison(self) -> list[str]:
+    def comparison(self, declared: bool) -> list[str]:
         """The command line of the sweep's comparison, after `python -m nerlib`."""
         given = {"run": self.name, "question": self.question, "limits": self.limits, "runs": " ".join(self.runs()),
                  "baseline": f"{self.name}-{next(iter(self.configurations()))}",
                  "comparisons": " ".join(":".join(f"{self.name}-{name}" for name in row) for row in self.comparisons),
-                 "declared": f"the file of the sweep {self.name}" if self.comparisons else ""}
+                 "declared": f"the file of the sweep {self.name}" if declared else ""}
         return [*(word for name, value in given.items() for word in ("-p", name, value)), "--only", "05"]
+
+    def declared(self, file: Path) -> bool:
+        """Whether all comparisons stood in the sweep's file in the commits that all runs were made with, so before the runs."""
+        texts = [committed(file, commit) for commit in {Run.load(run).record["git"]["commit"] for run in self.runs()}]
+        return bool(self.comparisons) and all(text is not None and all(
+            row in yaml.safe_load(text).get("comparisons", []) for row in self.comparisons) for text in texts)
 
     def check(self) -> None:
         """Raises FileNotFoundError for a run that is not finished, ValueError for one made with other parameters."""
@@ -104,13 +114,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m nerlib.sweep", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", help="a file as in params/sweeps/")
-    parser.add_argument("--check", action="store_true", help="fail unless all runs are finished as the file says")
+    parser.add_argument("--compare", action="store_true", help="notebook 05 on its runs; all must be finished as the file says")
     arguments = parser.parse_args()
     try:
         sweep = Sweep.load(arguments.file)
-        sweep.check() if arguments.check else print(*sweep.runs(), sep="\n")
+        if not arguments.compare:
+            return print(*sweep.runs(), sep="\n")
+        sweep.check()
+        words = sweep.comparison(sweep.declared(Path(arguments.file).resolve()))
     except (ValueError, FileNotFoundError) as error:
         sys.exit(str(error))
+    os.execv(sys.executable, [sys.executable, "-m", "nerlib", *words])
 
 
 if __name__ == "__main__":

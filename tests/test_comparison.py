@@ -38,6 +38,8 @@ def finish(tiny):
         folder = runs.folder(params.run)
         result = training.train(params, data, split, folder)
         metrics = evaluation.metrics(result.predictions, pd.read_parquet(folder / "training.parquet"), result.record["labels"])
+        metrics["intervals"] = {part: statistics.of_types(rows, metrics["types"])
+                                for part, rows in result.predictions.groupby("part")}
         runs.write_json(folder / "metrics.json", metrics)
         runs.write_json(folder / "run.json", training.describe(params, data, split, result))
         return folder

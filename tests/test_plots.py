@@ -33,7 +33,7 @@ ALIGNED = evaluation.align(table(
     ["a b c d e f", "B-geo O B-per O B-geo I-geo", "B-per O B-per I-per B-org O"], ["g h", "B-geo O", "O B-geo"]))
 BINS = pd.DataFrame({"confidence": [0.31, 0.62, 0.94], "accuracy": [0.25, 0.55, 0.97], "mentions": [5, 5, 5]})
 VERDICTS = {name: {"difference": at, "t_interval": [at - 0.004, at + 0.004], "bootstrap_interval": [at - 0.002, at + 0.002],
-                   "margin": 0.003, "verdict": verdict}
+                   "interval": [at - 0.005, at + 0.005], "unit": "block", "margin": 0.003, "verdict": verdict}
             for name, at, verdict in (("a - b", 0.0102, "difference"), ("c - b", -0.0011, "undecided"))}
 DIFFERENCES = pd.DataFrame({"geo": [0.012, -0.003], "per": [0.0, 0.021]}, index=["a - b", "c - b"])
 TRIALS = pd.DataFrame({"rate": [1e-4, 3e-4], "pos": ["none", "corpus"], "shape": [True, False], "value": [0.81, 0.83]})
@@ -48,7 +48,8 @@ FIGURES = {  # function → its arguments, and what its alternative text must sa
     "error_kinds": ((ALIGNED, "Errors"),
                     ["geo: boundary 0, type 1, both 1, missed 1, spurious 1", "per: boundary 1, type 0"]),
     "forest": ((VERDICTS, "Differences"), [
-        "a - b +0.0102, t +0.0062 to +0.0142, bootstrap +0.0082 to +0.0122: difference", "c - b -0.0011", "margin ±0.003"]),
+        "a - b +0.0102, +0.0052 to +0.0152 (seeds +0.0062 to +0.0142, bootstrap +0.0082 to +0.0122): difference",
+        "c - b -0.0011", "margin ±0.003"]),
     "differences": ((DIFFERENCES, "By type", "type"), ["a - b: geo +0.012, per +0.000", "c - b: geo -0.003, per +0.021"]),
     "parallel": ((TRIALS, "value", "Trials"), ["2 rows", "the best, value 0.8300: rate 0.0003, pos corpus, shape False"]),
     "calibration": (({"as trained": (BINS, 0.1234), "tempered": (BINS, 0.2)}, "Calibration"),
@@ -166,12 +167,14 @@ def test_forest_has_room_around_each_row_and_the_first_on_top(count):
     assert axes.get_ylim() == (count - 0.5, -0.5)
 
 
-def test_forest_draws_both_intervals_of_each_comparison_and_its_verdict():
+def test_forest_draws_the_three_intervals_of_each_comparison_and_its_verdict():
     figure, _ = plots.forest(VERDICTS, "Differences")
     axes = figure.axes[0]
     drawn = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 2]
     spans = [tuple(np.round(ends, 4)) for ends in drawn]
-    assert spans == [(0.0062, 0.0142), (0.0082, 0.0122), (-0.0051, 0.0029), (-0.0031, 0.0009)]
+    assert spans == [(0.0062, 0.0142), (0.0052, 0.0152), (0.0082, 0.0122),
+                     (-0.0051, 0.0029), (-0.0061, 0.0039), (-0.0031, 0.0009)]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["seeds (t)", "both", "blocks (bootstrap)"]
     assert texts(axes) == ["difference", "undecided"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a - b", "c - b"] and axes.yaxis_inverted()
 

@@ -132,14 +132,37 @@ def test_workers_end_with_their_parent_and_the_search_waits_for_them(search_file
     assert len(finished) == 8 and not search.study().get_trials(states=[TrialState.RUNNING])
 
 
-def test_a_poor_trial_is_pruned_by_epoch(search_file):
+def test_a_poor_trial_is_pruned_by_epoch_if_five_have_come_as_far(search_file):
     search = Search.load(search_file)
     study = search.study()
-    for value in (0.5, 0.6, 0.7, 0.65, 0.66):
-        study.add_trial(optuna.create_trial(value=value, params={}, intermediate_values={1: value}))
-    trial = study.ask()
-    trial.report(0.1, 1)
-    assert trial.should_prune()
-    trial = study.ask()
-    trial.report(0.9, 1)
-    assert not trial.should_prune()
+
+    def trials(*values):
+        for value in values:
+            study.add_trial(optuna.create_trial(value=value, params={}, intermediate_values={30: value}))
+
+    def pruned(value, step):
+        trial = study.ask()
+        trial.report(value, step)
+        return trial.should_prune()
+    trials(0.5, 0.6, 0.7, 0.65)
+    study.add_trial(optuna.create_trial(value=0.9, params={}, intermediate_values={20: 0.9}))
+    assert not pruned(0.1, 30)  # of five trials one has not come as far
+    trials(0.66)
+    assert pruned(0.1, 30) and not pruned(0.9, 30) and not pruned(0.1, 20)
+
+
+@pytest.mark.slow
+def test_a_training_ends_where_its_trial_is_pruned(search_file):
+    content = yaml.safe_load(search_file.read_text("utf-8")) | {"trials": 6, "between": {}}
+    content["common"] |= {"epochs": 2, "max_sentences": 100}
+    search_file.write_text(yaml.safe_dump(content), "utf-8")
+    search = Search.load(search_file)
+    space = {"learning_rate": optuna.distributions.FloatDistribution(1e-4, 1e-2, log=True),
+             "pos": optuna.distributions.CategoricalDistribution(["none", "corpus"])}
+    for _ in range(5):  # as good as none can be after one of two epochs
+        search.study().add_trial(optuna.create_trial(value=1.0, params={"learning_rate": 1e-3, "pos": "none"},
+                                                     distributions=space, intermediate_values={30: 1.0}))
+    run(search, workers=1)
+    last = search.study().get_trials()[-1]
+    assert last.state == TrialState.PRUNED and list(last.intermediate_values) == [30]
+    assert not (runs.ROOT / "reports" / f"{search.name}-worker-0" / "model/training.json").exists()

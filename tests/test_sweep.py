@@ -92,6 +92,30 @@ def test_check_wants_all_runs_as_the_file_says(tmp_path, monkeypatch):
         sweep.check()
 
 
+def test_comparisons_are_declared_if_they_stood_in_the_file_in_the_commit_of_each_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x"]
+    subprocess.run([*git, "init", "-q"], check=True)
+
+    def committed(*comparisons):
+        path = write(tmp_path, comparisons=[list(pair) for pair in comparisons])
+        subprocess.run([*git, "add", path], check=True)
+        subprocess.run([*git, "commit", "-qm", "sweep", "--allow-empty"], check=True)
+        return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    first, second = ("none-true", "none-false"), ("corpus-true", "corpus-false@viterbi")
+    one, both = committed(first), committed(first, second)
+
+    def declared(commits, *comparisons):
+        path = write(tmp_path, comparisons=[list(pair) for pair in comparisons])
+        sweep = Sweep.load(path)
+        for number, run in enumerate(sweep.runs()):
+            runs.write_json(tmp_path / "reports" / run / "run.json", {"git": {"commit": commits[number % len(commits)]}})
+        return sweep.declared(path)
+    assert declared([both], first, second) and declared([both], first) and declared([one, both], first)
+    assert not declared([one], first, second) and not declared([both, one], second)  # added when runs had been seen
+    assert not declared([both, None], first) and not declared(["0" * 40], first) and not declared([both])
+
+
 def test_only_finals_enter_the_ledger(tmp_path):
     sweep = Sweep.load(write(tmp_path, cells={"best": {"score_test": True}}, finals=["best"]))
     assert [run for run in sweep.runs() if "--final" in sweep.arguments(run)] == ["few-best-1", "few-best-2"]
@@ -116,12 +140,15 @@ def test_ledger_has_a_line_for_each_scoring_of_a_test_part(tmp_path, monkeypatch
     finish("b-1", 1, dropout=0.3)
     finish("c-1", 1, part="validation")
     finish("a-1", 1, commit="def")
+    finish("a-7", 1, split_seed=7)
+    runs.write_json(tmp_path / "reports/a-8/metrics.json", {"test": {}})  # of a run that failed before its record
+    runs.enter_in_ledger("a-8", tmp_path / "ledger.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text("utf-8").splitlines()]
-    assert [line["run"] for line in lines] == ["a-1", "a-2", "b-1", "a-1"]
-    assert [line["commit"] for line in lines] == ["abc", "abc", "abc", "def"]
+    assert [line["run"] for line in lines] == ["a-1", "a-2", "b-1", "a-1", "a-7"]
+    assert [line["commit"] for line in lines] == ["abc", "abc", "abc", "def", "abc"]
     assert {line["fingerprint"] for line in lines} == {"f" * 16}
     hashes = [line["parameters"] for line in lines]
-    assert hashes[0] == hashes[1] == hashes[3] != hashes[2]  # neither seed nor where the corpus lay
+    assert hashes[0] == hashes[1] == hashes[3] == hashes[4] != hashes[2]  # neither seeds nor where the corpus lay
 
 
 def test_a_file_without_a_mapping_is_refused(tmp_path):
@@ -175,6 +202,7 @@ def test_a_sweep_killed_in_the_middle_finishes_what_was_missing(sweep_file):
     comparison = runs.read_json(runs.ROOT / "reports" / sweep.name / "comparison.json")
     assert list(comparison["comparisons"]) == ["corpus - none"] and set(comparison["f1"]) == {"corpus", "none"}
     assert runs.read_json(runs.ROOT / "reports" / sweep.name / "stages/05.json")["status"] == "complete"
+    assert comparison["declared"] == "" and "declared" not in comparison["methods"]  # its file is in no commit
     third = snakemake(sweep_file)
     assert "Nothing to be done" in third.communicate(timeout=300)[0]
 
