@@ -144,8 +144,9 @@ def commit(git: Mapping[str, Any]) -> str:
 
 def latex(table: pd.DataFrame, formats: Mapping[str, Any]) -> str:
     """The table in LaTeX, for the package booktabs; numbers to four places where `formats` has nothing else for a column."""
-    return (table.style.format(formats, precision=4, na_rep="–", escape="latex").format_index(escape="latex")
-            .format_index(lambda name: name.replace("_", " "), escape="latex", axis=1).to_latex(hrules=True))
+    shown = table.style.format(formats, precision=4, na_rep="–", escape="latex").format_index(escape="latex")
+    return shown.format_index(lambda name: name.replace("_", " "), axis=1).to_latex(
+        hrules=True, column_format="l" + "r" * len(table.columns))
 
 
 def write_page(results: Path = RESULTS) -> Path:
@@ -207,7 +208,7 @@ def _finals(name: str, content: dict[str, Any]) -> str:
     said = (f"{content['mean_over_seeds']:.4f} over {len(content['source_split'])} seeds on the source's test part (standard "
             f"deviation {content['sd_over_seeds']:.4f}, t interval of the mean {low:.4f} to {high:.4f})")
     if there := content["other_splits"]:
-        said += f"; on {len(there)} other splits " + (
+        said += f"; on {len(there)} other split{'s' if len(there) > 1 else ''} " + (
             f"{content['mean_over_splits']:.4f} (standard deviation {content['sd_over_splits']:.4f}; no interval, since they "
             "share sentences)" if len(there) > 1 else f"{there[0]['f1']:.4f}")
     kept = "the last epoch, trained without a validation part" if content["parameters"].get("validation_size") == 0 else (

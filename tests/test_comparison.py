@@ -149,7 +149,8 @@ def test_verdicts_are_those_of_the_statistics(nine):
     assert list(verdicts) == ["corpus - none", "corpus: viterbi - argmax", "(shape - none) - (corpus - none@argmax)"]
     row, f1 = verdicts["corpus - none"], {name: found.f1(name) for name in ("corpus", "none")}
     assert row["differences"] == pytest.approx([f1["corpus"][seed] - f1["none"][seed] for seed in SEEDS])
-    assert row["verdict"] in ("difference", "no difference", "undecided")
+    holm = statistics.holm([one["p"] for one in verdicts.values()])
+    assert [one["p_holm"] for one in verdicts.values()] == holm  # one family
     last, shape = verdicts["(shape - none) - (corpus - none@argmax)"], found.f1("shape")
     assert last["differences"] == pytest.approx([shape[seed] - f1["corpus"][seed] for seed in SEEDS])
 
@@ -278,7 +279,14 @@ def test_page_05_shows_tables_figures_with_alt_texts_methods_and_latex(compared)
     alts = {Image.open(path).text["Description"] for path in (compared / "figures").glob("*.png")}
     assert {image["alt"] for image in page("img")} == alts and len(alts) == 4
     text = " ".join(page.get_text().split())
-    assert r"\begin{tabular}" in text and "We fine-tuned" in text and "Holm" in text
+    assert "We fine-tuned" in text and "Holm" in text
+    content = runs.read_json(compared / "comparison.json")
+    for title, row in content["comparisons"].items():  # in LaTeX
+        spans = " & ".join(statistics.span(row[name]) for name in ("interval", "t_interval", "bootstrap_interval"))
+        assert (f"{title} & {row['difference']:+.4f} & {spans} & {row['p_holm']:.4f} & {row['verdict']} & "
+                f"{row['smallest_detectable']:.4f} \\\\") in text
+    for cell, row in content["scores"].items():
+        assert f"{cell} & {row['mean']:.4f} & {row['sd']:.4f} & {row['low']:.4f} & {row['high']:.4f} & 3 &" in text
     outputs = [output for cell in nbformat.read(compared / "05_comparison.ipynb", 4).cells if cell.cell_type == "code"
                for output in cell.outputs]
     assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []
@@ -289,6 +297,32 @@ def test_a_parameter_that_an_older_run_does_not_know_had_its_default_there():
     assert differing([old, old | {"gradient_accumulation": 1}]) == set()
     assert differing([old, old | {"gradient_accumulation": 2}, {"dropout": 0.3, "seed": 1}]) == {
         "dropout", "gradient_accumulation"}
+
+
+def test_latex_is_escaped_and_each_column_has_its_form():
+    table = pd.DataFrame({"p_holm": [0.0123456, 1.0], "verdict": ["a & b", "100 %"],
+                          "interval": [[-0.001, 0.002], [None, None]]}, index=["x_1 - y_2", "$"]).astype({"p_holm": object})
+    lines = results.latex(table, {"interval": statistics.span}).splitlines()
+    assert lines[0] == r"\begin{tabular}{lrrr}" and lines[2] == r" & p holm & verdict & interval \\"
+    assert lines[4:6] == [r"x\_1 - y\_2 & 0.0123 & a \& b & -0.0010 to +0.0020 \\", r"\$ & 1.0000 & 100 \% & – \\"]
+
+
+@pytest.mark.parametrize("verdicts, wanted, unwanted", [
+    ({"a - b": {"seeds": [1]}}, ["We tested 1 comparison.", "of one seed alone nothing more can be said"], ["over 1 seed"]),
+    ({"a - b": {"seeds": [1, 2, 3]}, "c - b": {"seeds": [1, 2]}},
+     ["We tested 2 comparisons, declared in the plan before the runs.", "t intervals over 2 or 3 seeds"], ["one seed alone"])])
+def test_methods_say_what_was_done(nine, verdicts, wanted, unwanted):
+    rows = {title: row | {"unit": "block", "units": 96} for title, row in verdicts.items()}
+    text = results.methods(Comparison.of(nine), rows, "the plan" if len(rows) == 2 else "")
+    assert all(part in text for part in [*wanted, "resamples over 96 blocks of 100 neighbouring sentences"])
+    assert not any(part in text for part in unwanted)
+
+
+@pytest.mark.parametrize("git, said", [
+    ({"commit": "a" * 40, "clean": True}, "a" * 10), ({"commit": None, "clean": None}, "unknown"),
+    ({"commit": "a" * 40, "clean": False}, "aaaaaaaaaa with uncommitted changes")])
+def test_a_commit_in_short(git, said):
+    assert results.commit(git) == said
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +350,10 @@ def test_finals_are_the_test_scores_over_seeds_and_splits(final, finish, tmp_pat
         seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-7-1", "test"))
     page = (tmp_path / "README.md").read_text("utf-8")
     assert page.endswith("\n\n## Tried in vain\n\nMuch.\n")
-    assert f"Test micro F1 {content['mean_over_seeds']:.4f}" in page and f"| 7 | 1 | {other['f1']:.4f} |" in page
+    assert f"Test micro F1 {content['mean_over_seeds']:.4f} over 3 seeds" in page
+    assert f"on 1 other split {other['f1']:.4f}." in page
+    low, high = other["interval"]
+    assert low < other["f1"] < high and f"| 7 | 1 | {other['f1']:.4f} | {low:.4f} to {high:.4f} |" in page
 
 
 def test_finals_of_two_configurations_or_of_one_seed_or_without_test_scores_are_refused(nine, final, finish, tmp_path):
