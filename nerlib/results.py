@@ -214,7 +214,7 @@ def _finals(name: str, content: dict[str, Any]) -> str:
     kept = "the last epoch, trained without a validation part" if content["parameters"].get("validation_size") == 0 else (
         "the epoch with the best validation score")
     return "\n".join([
-        f"## {name}", "", "**Question.** What does the chosen configuration score on sentences that nothing was chosen by?", "",
+        f"## {name}", "", "**Question.** What does the chosen configuration score?", "",
         f"**Method.** One configuration, {kept}: "
         + ", ".join(f"`{key}: {value}`" for key, value in content["parameters"].items()) + ". Micro F1 of exact mentions "
         f"(seqeval, default mode); the interval of a run holds it in 95 % of {RESAMPLES:,} bootstrap resamples of the test "
