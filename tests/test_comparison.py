@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from nbclient import NotebookClient
 from PIL import Image
 from seqeval.metrics import f1_score
 
@@ -290,6 +291,22 @@ def test_page_05_shows_tables_figures_with_alt_texts_methods_and_latex(compared)
     outputs = [output for cell in nbformat.read(compared / "05_comparison.ipynb", 4).cells if cell.cell_type == "code"
                for output in cell.outputs]
     assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []
+
+
+@pytest.mark.slow
+def test_notebook_05_finds_the_same_by_hand(compared, nine, finish, monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "05_comparison.ipynb")  # as JupyterLab sets it
+    notebook = nbformat.read(runs.ROOT / "notebooks/05_comparison.ipynb", 4)
+    [cell] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    by_hand = {"run": f"{finish.prefix}-by-hand", "runs": nine, "baseline": "none",
+               "comparisons": "corpus:none shape:none corpus@viterbi:corpus@argmax"}
+    for name, value in by_hand.items():
+        cell.source = re.sub(rf"^{name}: str = '.*?'", f"{name}: str = {value!r}", cell.source, flags=re.M)
+    NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": runs.ROOT / "notebooks"}}).execute()
+    mine, theirs = (runs.read_json(runs.ROOT / "reports" / name / "comparison.json")
+                    for name in (by_hand["run"], compared.name))
+    assert mine["comparisons"] == theirs["comparisons"] and mine["f1"] == theirs["f1"]
+    assert "itables" in str(notebook.cells)  # tables sort here
 
 
 def test_a_parameter_that_an_older_run_does_not_know_had_its_default_there():
