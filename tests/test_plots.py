@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import re
+from io import BytesIO
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -10,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from matplotlib.colors import to_rgb
 from PIL import Image
 
-from nerlib import evaluation, highlight, plots
+from nerlib import evaluation, highlight, pictures, plots
 
 MATRIX = pd.DataFrame([[90, 7, 3], [0, 40, 10], [2, 0, 0]], index=["geo", "per", "SPURIOUS"], columns=["geo", "per", "MISSED"])
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "training_loss": [0.9, 0.4, 0.25], "validation_loss": [0.5, 0.375, 0.411],
@@ -95,14 +97,35 @@ def test_figure_has_title_and_axis_labels_and_its_alt_text_the_numbers(name):
 def test_shown_figure_is_written_with_its_alt_text_in_png_and_svg(name, tmp_path, capsys):
     figure, alt, _ = draw(name)
     alt += " Größer ≥ 5 % & <b>"
+    with plt.rc_context(plots.STYLE):
+        figure.savefig(tmp_path / "drawn.png", dpi=192)
     plots.show((figure, alt), tmp_path / "figures" / name)
-    with Image.open(tmp_path / f"figures/{name}.png") as png:
+    with Image.open(tmp_path / f"figures/{name}.png") as png, Image.open(tmp_path / "drawn.png") as drawn:
         assert png.text["Description"] == alt
-        assert png.width == round(figure.get_figwidth() * 192)  # 2×
+        assert png.width == round(figure.get_figwidth() * 192) and png.info["dpi"] == pytest.approx((192, 192), abs=0.1)  # 2×
+        most, mean = colours_apart(png, drawn)
+        assert png.mode == "P" and most <= 12 and mean < 1
     svg = ElementTree.parse(tmp_path / f"figures/{name}.svg")
     assert svg.find(".//{http://purl.org/dc/elements/1.1/}description").text == alt
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [f"{name}.png", f"{name}.svg"]
     assert not plt.fignum_exists(figure.number)
+
+
+def colours_apart(one, other):
+    """How much two pictures differ in red, green or blue, of 255: at most, and in the mean."""
+    one, other = (np.asarray(picture.convert("RGB"), int) for picture in (one, other))
+    return np.abs(one - other).max(), np.abs(one - other).mean()
+
+
+def test_full_matrix_of_eight_types_has_its_colours_in_few_bytes_and_fits_a_page():
+    draw, tags = np.random.default_rng(0), ["O", *(f"{prefix}-{kind}" for kind in plots.TYPE_COLOURS for prefix in "BI")]
+    counts = draw.integers(1, 60, (17, 17)) + np.diag(draw.integers(0, 7000, 17))
+    figure, alt = plots.matrix(pd.DataFrame(counts, tags, tags), "Confusion", "predicted", "gold")
+    drawn, kept = BytesIO(), BytesIO(pictures.png(figure, alt))
+    figure.savefig(drawn, dpi=192)
+    most, mean = colours_apart(Image.open(kept), Image.open(drawn))
+    assert most <= 12 and mean < 1 and Image.open(kept).width <= plots.WIDEST * 192
+    assert len(kept.getvalue()) < 250_000 < len(drawn.getvalue())
 
 
 def test_shown_figures_are_the_same_bytes_each_time(tmp_path, capsys):
@@ -204,6 +227,21 @@ def test_matrix_shows_counts_with_their_share_of_the_row():
     figure, _ = plots.matrix(MATRIX, "Confusion", "predicted", "gold")
     assert [text.get_text() for text in figure.axes[0].texts] == [
         "90\n90%", "7\n7%", "3\n3%", "", "40\n80%", "10\n20%", "2\n100%", "", ""]
+
+
+def test_numbers_of_a_matrix_are_readable_on_every_shade():
+    shares = np.arange(129)  # both columns together: every shade that there is
+    figure, _ = plots.matrix(pd.DataFrame({"a": shares, "b": 256 - shares}), "Confusion", "predicted", "gold")
+    axes, _ = figure.axes
+    cells = plt.get_cmap("Blues")(np.column_stack([shares, 256 - shares]).ravel() / 256)
+
+    def luminance(colour):  # WCAG 2.2
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    pairs = [sorted((luminance(text.get_color()), luminance(cell))) for text, cell in zip(axes.texts, cells, strict=True)]
+    contrasts = [(light + 0.05) / (dark + 0.05) for dark, light in pairs]
+    assert len(contrasts) == 258 and min(contrasts) >= 4.5
+    assert {to_rgb(text.get_color()) for text in axes.texts} == {(0, 0, 0), (1, 1, 1)}
 
 
 def test_matrix_without_a_blank_cell_leaves_it_out_of_the_shares_too():
