@@ -104,7 +104,7 @@ def test_shown_figure_is_written_with_its_alt_text_in_png_and_svg(name, tmp_path
         assert png.text["Description"] == alt
         assert png.width == round(figure.get_figwidth() * 192) and png.info["dpi"] == pytest.approx((192, 192), abs=0.1)  # 2×
         most, mean = colours_apart(png, drawn)
-        assert png.mode == "P" and most <= 12 and mean < 1
+        assert png.mode == "P" and most <= 12 and mean < 0.1
     svg = ElementTree.parse(tmp_path / f"figures/{name}.svg")
     assert svg.find(".//{http://purl.org/dc/elements/1.1/}description").text == alt
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [f"{name}.png", f"{name}.svg"]
@@ -124,7 +124,7 @@ def test_full_matrix_of_eight_types_has_its_colours_in_few_bytes_and_fits_a_page
     drawn, kept = BytesIO(), BytesIO(pictures.png(figure, alt))
     figure.savefig(drawn, dpi=192)
     most, mean = colours_apart(Image.open(kept), Image.open(drawn))
-    assert most <= 12 and mean < 1 and Image.open(kept).width <= plots.WIDEST * 192
+    assert most <= 12 and mean < 0.7 and Image.open(kept).width <= plots.WIDEST * 192
     assert len(kept.getvalue()) < 250_000 < len(drawn.getvalue())
 
 
@@ -389,6 +389,33 @@ def test_lines_of_corpus_and_model_keep_their_own_colour_where_they_meet(styled,
     found = page.evaluate("""[...document.querySelectorAll('p[dir] .p.g')].map(each => getComputedStyle(each)).map(
         style => [style.borderTopColor, style.borderBottomColor])""")
     assert len(found) > 10 and {tuple(pair) for pair in found} == {(above, below)}
+    page.close()
+
+
+MARKS = """[...document.querySelectorAll('p[dir] :is(.p, .g, sub, sup, i)')].map(
+    each => [each.tagName, getComputedStyle(each)]).map(([tag, style]) => [tag, style.color, style.borderTopColor, style.borderBottomColor,
+    style.fontFamily, style.fontSize])"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_marks_in_jupyterlab_have_the_colours_of_its_own_theme(chromium, theme):
+    rows, found = table(["a b c", "B-geo B-per O", "B-geo O B-per"]), []
+    marked = highlight.sentences(rows, [("test", 0)]).data
+    for system in ("light", "dark"):
+        for attribute in ("", f' data-jp-theme-light="{str(theme == "light").lower()}"'):
+            page = chromium.new_page(color_scheme=system)
+            page.set_content(f"<body style='color: #888'{attribute}>{marked}</body>")
+            found.append(page.evaluate(MARKS))
+            page.close()
+    light, in_light, dark, in_dark = found
+    assert in_light == in_dark == {"light": light, "dark": dark}[theme] and light != dark
+
+
+def test_labels_of_all_marks_have_the_same_letters(styled):
+    page = styled(table(["a b c", "B-geo B-per O", "B-geo O B-per"]))
+    letters = {tag: font for tag, *_, family, size in page.evaluate(MARKS) for font in [(family, size)]}
+    assert set(letters) == {"SPAN", "SUB", "SUP", "I"}
+    assert letters["SUB"] == letters["SUP"] == letters["I"] and letters["I"][0] == "sans-serif"
     page.close()
 
 
