@@ -24,7 +24,7 @@ STYLE = """<style>
 .ner .legend {display: flex; flex-wrap: wrap; gap: .5em 1.6em; margin-top: .7em; font-size: .8em; line-height: 1.5}
 .ner {color-scheme: light dark}
 [data-jp-theme-light=true] .ner {color-scheme: light} [data-jp-theme-light=false] .ner {color-scheme: dark}
-</style>"""  # JupyterLab's theme need not be the system's; a blank that ends a line within a mention is gone, pre-wrap would mark it
+</style>"""  # JupyterLab's theme need not be the system's; pre-line: a blank that ends a line within a mention is gone
 LEGEND = ('<p class="legend"><span class="a">dotted, label below: both agree</span>'
           '<span class="g">solid line below, label below: the corpus alone</span>'
           '<span class="p">double line above, label above: the model alone</span></p>')

@@ -393,8 +393,8 @@ def test_lines_of_corpus_and_model_keep_their_own_colour_where_they_meet(styled,
 
 
 MARKS = """[...document.querySelectorAll('p[dir] :is(.p, .g, sub, sup, i)')].map(
-    each => [each.tagName, getComputedStyle(each)]).map(([tag, style]) => [tag, style.color, style.borderTopColor, style.borderBottomColor,
-    style.fontFamily, style.fontSize])"""
+    each => [each.tagName, getComputedStyle(each)]).map(([tag, style]) => [tag, style.color, style.borderTopColor,
+    style.borderBottomColor, style.fontFamily, style.fontSize])"""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
