@@ -3,7 +3,6 @@
 import inspect
 import itertools
 import re
-from io import BytesIO
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -14,7 +13,7 @@ from bs4 import BeautifulSoup
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from nerlib import evaluation, highlight, pictures, plots
+from nerlib import evaluation, highlight, plots
 
 MATRIX = pd.DataFrame([[90, 7, 3], [0, 40, 10], [2, 0, 0]], index=["geo", "per", "SPURIOUS"], columns=["geo", "per", "MISSED"])
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "training_loss": [0.9, 0.4, 0.25], "validation_loss": [0.5, 0.375, 0.411],
@@ -115,17 +114,6 @@ def colours_apart(one, other):
     """How much two pictures differ in red, green or blue, of 255: at most, and in the mean."""
     one, other = (np.asarray(picture.convert("RGB"), int) for picture in (one, other))
     return np.abs(one - other).max(), np.abs(one - other).mean()
-
-
-def test_full_matrix_of_eight_types_has_its_colours_in_few_bytes_and_fits_a_page():
-    draw, tags = np.random.default_rng(0), ["O", *(f"{prefix}-{kind}" for kind in plots.TYPE_COLOURS for prefix in "BI")]
-    counts = draw.integers(1, 60, (17, 17)) + np.diag(draw.integers(0, 7000, 17))
-    figure, alt = plots.matrix(pd.DataFrame(counts, tags, tags), "Confusion", "predicted", "gold")
-    drawn, kept = BytesIO(), BytesIO(pictures.png(figure, alt))
-    figure.savefig(drawn, dpi=192)
-    most, mean = colours_apart(Image.open(kept), Image.open(drawn))
-    assert most <= 12 and mean < 0.7 and Image.open(kept).width <= plots.WIDEST * 192
-    assert len(kept.getvalue()) < 250_000 < len(drawn.getvalue())
 
 
 def test_shown_figures_are_the_same_bytes_each_time(tmp_path, capsys):

@@ -8,15 +8,16 @@ from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image, PngImagePlugin
 
-from nerlib import evaluation, report
-from nerlib.runs import STAGES
+from nerlib import evaluation, plots, report
+from nerlib.runs import ROOT, STAGES
 
 ATTACK = "<script>alert(1)</script>"
 ALT = 'The loss falls from 1.0 to 0.5; "steep" & early.'
@@ -364,6 +365,52 @@ def test_page_of_a_comparison_names_the_commit_that_made_it_or_none(tmp_path):
         for name in ("05_comparison", "index"):
             made = text(soup(tmp_path / f"{name}.html").select_one(".made"))
             assert said in made if said else "Commit" not in made and "recorded" not in made
+
+
+@pytest.fixture(scope="module")
+def widest(tmp_path_factory):
+    """A run of eight types, every cell of its matrices filled; its folder, and its figures' smallest letters in points."""
+    draw, folder, shown = np.random.default_rng(0), tmp_path_factory.mktemp("runs") / "wide", []
+    tags = ["O", *(f"{prefix}-{kind}" for kind in plots.TYPE_COLOURS for prefix in "BI")]
+    counts = pd.DataFrame(draw.integers(1, 60, (17, 17)) + np.diag(draw.integers(0, 7000, 17)), tags, tags)
+    trials = pd.DataFrame(draw.random((9, 8)), columns=[f"parameter_{number}" for number in range(8)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "display", shown.append)
+        for name, figure in (("03_confusion_tags", plots.matrix(counts, "Confusion", "predicted", "gold")),
+                             ("03_confusion_mentions", plots.matrix(counts.iloc[:11, :11], "Some", "predicted", "gold")),
+                             ("03_learning_curves", plots.parallel(trials, "parameter_7", "Trials"))):
+            plots.show(figure, folder / "figures" / name)
+    notebook = nbformat.read(ROOT / "notebooks/03_training.ipynb", 4)
+    outputs = [new_output("display_data", data, metadata=metadata)
+               for data, metadata in (picture._repr_mimebundle_() for picture in shown)]
+    notebook.cells[-1].outputs = [outputs[0], outputs[0], *outputs]  # three of tags, as notebook 03 has them
+    nbformat.write(notebook, folder / "03_training.ipynb")
+    (folder / "metrics.json").write_text(json.dumps(METRICS))
+    write_stages(folder, ["complete"] * 4)
+    report.write_pages(folder)
+    return folder, {Image.open(path.with_suffix(".png")).text["Description"]: 100 * min(  # a glyph has 100 units a point
+        float(scale) for scale in re.findall(r"scale\(([\d.]+) -", path.read_text())) for path in folder.glob("figures/*.svg")}
+
+
+def test_page_of_matrices_of_eight_types_has_at_most_a_megabyte_and_a_half(widest):
+    assert len(soup(widest[0] / "03_training.html")("img")) == 5
+    assert (widest[0] / "03_training.html").stat().st_size <= 1_500_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_letters_in_figures_are_shown_at_9_points_or_more(widest, chromium, width, scheme):
+    folder, points = widest
+    assert len(points) == 3 and set(points.values()) <= {9.0, 10.0}
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    for name, count in (("03_training", 5), ("index", 2)):
+        page.goto((folder / f"{name}.html").as_uri())
+        found = page.evaluate("""[...document.querySelectorAll('main img')].map(each => [each, getComputedStyle(each)]).map(
+            ([each, style]) => [each.alt, (each.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight))
+                                          / each.naturalWidth])""")
+        assert len(found) == count
+        assert [alt for alt, scale in found if points[alt] * scale * 2 < 8.99] == [], found  # natural: at 2×
+    page.close()
 
 
 VERDICT = {"difference": -0.00087, "t_interval": [-0.003, 0.0013], "verdict": "undecided"}
