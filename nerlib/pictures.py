@@ -1,5 +1,6 @@
 """A figure as a file's bytes, with its alternative text inside."""
 
+import re
 from io import BytesIO
 
 from matplotlib.figure import Figure
@@ -18,7 +19,7 @@ def png(figure: Figure, alt: str) -> bytes:
 
 
 def svg(figure: Figure, alt: str) -> bytes:
-    """Without a date, so that the same figure is the same bytes."""
+    """Without a date, so that the same figure is the same bytes; without control characters, which XML cannot hold."""
     buffer = BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Description": alt, "Date": None})
-    return buffer.getvalue()
+    return re.sub(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd".encode(), buffer.getvalue())

@@ -116,6 +116,14 @@ def colours_apart(one, other):
     return np.abs(one - other).max(), np.abs(one - other).mean()
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_control_character_in_a_name_leaves_an_svg_that_can_be_read(tmp_path):
+    plots.save(plots.bars(pd.Series({"\x1b[31mred\x00": 1.0, "größer": 2.0}), "Mentions", "mentions", "type"), tmp_path / "figure")
+    svg = ElementTree.parse(tmp_path / "figure.svg")
+    said = svg.find(".//{http://purl.org/dc/elements/1.1/}description").text
+    assert "\ufffd[31mred\ufffd 1" in said and "größer 2" in said
+
+
 def test_shown_figures_are_the_same_bytes_each_time(tmp_path, capsys):
     for name in ("one", "two"):
         plots.show(draw("bars")[:2], tmp_path / name)
