@@ -118,7 +118,8 @@ def colours_apart(one, other):
 
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_control_character_in_a_name_leaves_an_svg_that_can_be_read(tmp_path):
-    plots.save(plots.bars(pd.Series({"\x1b[31mred\x00": 1.0, "größer": 2.0}), "Mentions", "mentions", "type"), tmp_path / "figure")
+    values = pd.Series({"\x1b[31mred\x00": 1.0, "größer": 2.0})
+    plots.save(plots.bars(values, "Mentions", "mentions", "type"), tmp_path / "figure")
     svg = ElementTree.parse(tmp_path / "figure.svg")
     said = svg.find(".//{http://purl.org/dc/elements/1.1/}description").text
     assert "\ufffd[31mred\ufffd 1" in said and "größer 2" in said
