@@ -15,16 +15,16 @@ STYLE = """<style>
 .ner span {white-space: pre-line}
 .ner sub, .ner sup, .ner i, .ner small {unicode-bidi: isolate}
 .ner .a {border-bottom: 1px dotted currentColor; padding-bottom: 1px}
-.ner .g {border-bottom: 3px solid #0072b2; padding-bottom: 1px}
-.ner .p {border-top: 3px double #d55e00; padding-top: 1px}
-.ner sub, .ner sup {font-size: .72em; font-weight: 600; line-height: 0; user-select: none}
-.ner i {font: 600 .72em/0 sans-serif; opacity: .75; vertical-align: -1.1em; user-select: none}
-.ner sub {color: #0072b2; vertical-align: -1.1em} .ner sup {color: #a84800; vertical-align: 1.1em}
+.ner .g {border-bottom: 3px solid; border-bottom-color: light-dark(#0072b2, #6bb8e8); padding-bottom: 1px}
+.ner .p {border-top: 3px double; border-top-color: light-dark(#d55e00, #ff9a5c); padding-top: 1px}
+.ner sub, .ner sup, .ner i {font: 600 .72em/0 sans-serif; vertical-align: -1.1em; user-select: none}
+.ner sub {color: light-dark(#0072b2, #6bb8e8)} .ner sup {color: light-dark(#a84800, #ff9a5c); vertical-align: 1.1em}
+.ner i {opacity: .75}
 .ner small {display: block; line-height: 1.4; opacity: .75; user-select: none}
 .ner .legend {display: flex; flex-wrap: wrap; gap: .5em 1.6em; margin-top: .7em; font-size: .8em; line-height: 1.5}
-@media (prefers-color-scheme: dark) {.ner .g {border-bottom-color: #6bb8e8} .ner sub {color: #6bb8e8}
-  .ner .p {border-top-color: #ff9a5c} .ner sup {color: #ff9a5c}}
-</style>"""  # a blank that ends a line within a mention is pre-line, and gone; pre-wrap would mark it
+.ner {color-scheme: light dark}
+[data-jp-theme-light=true] .ner {color-scheme: light} [data-jp-theme-light=false] .ner {color-scheme: dark}
+</style>"""  # JupyterLab's theme need not be the system's; pre-line: a blank that ends a line within a mention is gone
 LEGEND = ('<p class="legend"><span class="a">dotted, label below: both agree</span>'
           '<span class="g">solid line below, label below: the corpus alone</span>'
           '<span class="p">double line above, label above: the model alone</span></p>')

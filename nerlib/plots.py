@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ import seaborn as sns
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from seaborn.utils import relative_luminance
 
+from nerlib import pictures
 from nerlib.evaluation import KINDS
 from nerlib.runs import write_atomically
 from nerlib.statistics import span
@@ -26,7 +27,7 @@ STYLE = {"font.size": 10, "axes.titlesize": 12, "axes.titleweight": "bold", "axe
          "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 96, "svg.hashsalt": "nerlib",
          "figure.constrained_layout.use": True, "text.parse_math": False}  # "$" in a name is a dollar, not a formula
 Picture = tuple[Figure, str]
-WIDTH, WIDEST = 7.2, 8.9  # inches; a page shows no more without shrinking it
+WIDTH, WIDEST = 7.2, 8.7  # inches; a page shows no more without shrinking it
 
 
 def colours(types: Sequence[str]) -> list[str]:
@@ -47,11 +48,9 @@ def save(picture: Picture, path: Path) -> None:
     figure, alt = picture
     for text in figure.findobj(Text):  # those that were made outside of STYLE
         text.set_parse_math(False)
-    for suffix, metadata in (("png", {"Description": alt}), ("svg", {"Description": alt, "Date": None})):
-        buffer = BytesIO()
-        with plt.rc_context(STYLE):
-            figure.savefig(buffer, format=suffix, dpi=192, metadata=metadata)
-        write_atomically(path.with_suffix(f".{suffix}"), buffer.getvalue())
+    with plt.rc_context(STYLE):
+        write_atomically(path.with_suffix(".png"), pictures.png(figure, alt))
+        write_atomically(path.with_suffix(".svg"), pictures.svg(figure, alt))
     plt.close(figure)
 
 
@@ -100,19 +99,20 @@ def matrix(counts: pd.DataFrame, title: str, x: str, y: str, blank: Sequence[tup
         counts.loc[row, column] = np.nan
     share = counts.div(counts.sum(axis=1).replace(0, np.nan), axis=0)
     wide = counts.shape[1] > 11  # then the room of a colour bar, which repeats what the cells say, is better given to these
-    width = WIDEST if wide else max(WIDTH, 1.6 + 0.62 * counts.shape[1])
+    width = min(WIDEST, max(WIDTH, 1.6 + 0.62 * counts.shape[1]))
     figure, axes = _axes(1.6 + 0.5 * counts.shape[0], title, x, y, width)
     words = counts.map(lambda n: "" if np.isnan(n) or n == 0 else f"{n:,.0f}") \
         + share.map(lambda s: "" if np.isnan(s) or s == 0 else f"\n{s:.0%}" if s >= 0.005 else "\n<1%")
     sns.heatmap(share.fillna(0), ax=axes, annot=words, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 9},
                 linewidths=0.5, linecolor="#dddddd", cbar=not wide, cbar_kws={"label": "share of the row", "shrink": 0.7})
+    for text, cell in zip(axes.texts, axes.collections[0].get_facecolors(), strict=True):
+        text.set_color("black" if relative_luminance(cell) > 0.179 else "white")  # there both contrast alike
     axes.set(xlabel=x, ylabel=y)
     axes.tick_params(axis="x", rotation=45 if counts.shape[1] > 7 or max(map(len, map(str, counts.columns))) > 9 else 0)
     axes.tick_params(axis="y", rotation=0)
     largest = counts.stack().sort_values(ascending=False)
-    off = [(pair, n) for pair, n in largest.items() if pair[0] != pair[1] and n > 0][:5]
-    return figure, (f"{title}. Matrix of {y} (rows) by {x} (columns). Largest cells off the diagonal: "
-                    + ("; ".join(f"{row} as {column} {n:,.0f}" for (row, column), n in off) or "none"))
+    off = [f"{row} as {column} {n:,.0f}" for (row, column), n in largest.items() if row != column and n > 0][:5]
+    return figure, f"{title}. Matrix of {y} (rows) by {x} (columns). Largest cells off the diagonal: {'; '.join(off) or 'none'}"
 
 
 def learning_curves(history: pd.DataFrame) -> Picture:
@@ -197,21 +197,20 @@ def parallel(table: pd.DataFrame, score: str, title: str) -> Picture:
                                  else pd.Series(pd.factorize(column, sort=True)[0], column.index))
     spread = (numbers.max() - numbers.min()).replace(0, 1)
     heights, shade = (numbers - numbers.min()) / spread, plt.get_cmap("cividis_r")
-    figure, axes = _axes(3.8, title, "parameter", "lowest to highest value", width=max(WIDTH, 1.4 * len(names)))
-    best = table[score].idxmax()
+    figure, axes = _axes(3.8, title, "parameter", "lowest to highest value", width=min(WIDEST, max(WIDTH, 1.4 * len(names))))
+    best, texts = table[score].idxmax(), table.map(lambda value: f"{value:.3g}" if isinstance(value, float) else str(value))
     for row in table[score].sort_values().index:
         axes.plot(range(len(names)), heights.loc[row], color=shade(heights.loc[row, score]), linewidth=3 if row == best else 1)
     for at, name in enumerate(names):
         axes.vlines(at, 0, 1, color=GREY, linewidth=0.8, zorder=0)
-        for end, value, where in ((0, table[name].min(), "top"), (1, table[name].max(), "bottom")):
-            text = f"{value:.3g}" if isinstance(value, float) else str(value)
-            axes.annotate(text, (at, end), ha="center", va=where, xytext=(0, -3 if end == 0 else 3), textcoords="offset points")
+        for end, row, where in ((0, heights[name].idxmin(), "top"), (1, heights[name].idxmax(), "bottom")):
+            axes.annotate(texts.loc[row, name], (at, end), ha="center", va=where, textcoords="offset points",
+                          xytext=(0, -3 if end == 0 else 3))
     axes.set(xlim=(-0.4, len(names) - 0.6), ylim=(-0.1, 1.1), yticks=[], xticks=range(len(names)), xticklabels=names)
+    axes.tick_params(axis="x", rotation=20 if len(names) > 6 else 0)
     axes.spines["left"].set_visible(False)
-    said = [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in table.loc[best, names[:-1]].items()]
-    return figure, (f"{title}. Parallel coordinates of {len(table)} rows; the best, {score} {table.loc[best, score]:.4f}: "
-                    + ", ".join(said))
+    said = ", ".join(f"{name} {texts.loc[best, name]}" for name in names[:-1])
+    return figure, f"{title}. Parallel coordinates of {len(table)} rows; the best, {score} {table.loc[best, score]:.4f}: {said}"
 
 
 def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:

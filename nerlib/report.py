@@ -26,7 +26,8 @@ from PIL import Image
 
 from nerlib import annotation, evaluation, highlight
 from nerlib.params import Params
-from nerlib.runs import ROOT, STAGES, place, write_atomically
+from nerlib.runs import ROOT, STAGES, now, place, write_atomically
+from nerlib.statistics import span
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES = {"03_confusion_mentions": "Rows are the types in the corpus, columns what the model made of them; unlike in the "
@@ -68,17 +69,22 @@ def export_notebook(notebook: Path, siblings: Iterable[Path] = ()) -> Path:
 
 
 def write_index(run_folder: Path) -> Path:
-    """Writes index.html from whatever files a complete, failed or unfinished run left, and returns its path."""
+    """Writes index.html from whatever files a complete, failed or unfinished run or comparison left, and returns its path."""
     stages = {stem: _read(run_folder / f"stages/{stem[:2]}.json") for stem in STAGES}
+    pages = sorted(run_folder.glob("[0-9][0-9]_*.html"))
+    stage, kept = (_read(run_folder / name) for name in ("stages/05.json", "comparison.json"))
+    if (stage or kept) and not any(stages.values()):
+        kept = kept if stage.get("status") == "complete" else {}  # it would be an earlier one's
+        return _page("comparison.html.j2", run_folder / "index.html", pages, stage=stage, kept=kept, span=span)
     metrics = _trained(run_folder, "metrics.json")
     figures = [(caption, Image.open(path).text.get("Description"), base64.b64encode(path.read_bytes()).decode())
                for name, caption in FIGURES.items() if metrics and (path := run_folder / f"figures/{name}.png").exists()]
     files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
     files += [(f"{path.name}/", sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
               for path in (run_folder / "figures", run_folder / "model") if path.is_dir()]
-    tested = "test" if "test" in metrics else "validation"
+    tested = "test" if metrics.get("test") else "validation"
     part = metrics.get(tested) if isinstance(metrics.get(tested), dict) else {}
-    return _page("front.html.j2", run_folder / "index.html", sorted(run_folder.glob("[0-9][0-9]_*.html")),
+    return _page("front.html.j2", run_folder / "index.html", pages,
                  metrics=metrics, figures=figures, files=files, stages=stages, part=tested,
                  source=evaluation.source_report(part["default"]).get("source") if part.get("default") else None,
                  errors=_telling(run_folder, tested) if metrics else None)
@@ -164,7 +170,8 @@ def write_search(folder: Path, question: str, trials: pd.DataFrame, git: Mapping
                for path in sorted((folder / "figures").glob("search_*.png"), reverse=True)]
     rows = trials.sort_values("validation_f1", ascending=False).to_dict("records")
     return _page("search.html.j2", folder / "index.html", [], title=f"Search: {folder.name}", question=question, trials=rows,
-                 figures=figures, columns=list(trials.columns), git=git, yaml=(folder / "best.yaml").read_text("utf-8"))
+                 figures=figures, columns=list(trials.columns), git=git, yaml=(folder / "best.yaml").read_text("utf-8"),
+                 made=now())
 
 
 def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -> Path:

@@ -13,6 +13,7 @@ import time
 import uuid
 from importlib.resources import files
 from urllib.parse import urlparse
+from xml.etree import ElementTree
 
 import nbformat
 import pandas as pd
@@ -20,7 +21,7 @@ import pytest
 from bs4 import BeautifulSoup
 from playwright.sync_api import expect
 
-from nerlib import plots, report, results, runs
+from nerlib import plots, report, results, runs, search
 
 pytestmark = pytest.mark.slow
 NAMES = {  # entity type → its names; each is someone else's program somewhere: in HTML, Markdown, LaTeX, Jinja, a spreadsheet
@@ -65,10 +66,29 @@ def hostile(tiny, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pages(hostile):
-    """The run's pages and the index of all runs, by name."""
+def searched(hostile):
+    """The page of a search: of a real study, with trials that were told to it."""
+    plan = search.Search(name=f"{hostile.name}-searched", question="<script>alert(1)</script> or {{7*7}}?", trials=8,
+                         log_between={"learning_rate": (1e-4, 1e-2)}, between={"dropout": (0, 0.5)},
+                         among={"pos": ["none", "corpus"]})
+    study = plan.study()
+    study.set_user_attr("git", {"commit": "0123456789ab", "clean": True})
+    for number in range(plan.trials):
+        trial = study.ask()
+        plan.suggest(trial)
+        study.tell(trial, 0.7 + number / 100)
+    yield search.write(plan)
+    shutil.rmtree(runs.ROOT / "reports" / plan.name)
+
+
+@pytest.fixture(scope="module")
+def pages(hostile, searched):
+    """The run's pages, those of a comparison and a search, and the index of all runs, by name."""
+    report.write_runs(hostile.parent)
+    compared = hostile.with_name(f"{hostile.name}-compared")
     return {name: hostile / f"{name}.html" for name in PAGES} | {
-        "runs": hostile.parent / "index.html", "05_comparison": hostile.parent / f"{hostile.name}-compared/05_comparison.html"}
+        "runs": hostile.parent / "index.html", "05_comparison": compared / "05_comparison.html",
+        "comparison": compared / "index.html", "search": searched}
 
 
 def opened(chromium, path, **options):
@@ -83,11 +103,11 @@ def opened(chromium, path, **options):
     return page, [url for url in requests if not url.startswith(("file:", "data:"))], complaints
 
 
-@pytest.mark.parametrize("name", [*PAGES, "05_comparison", "runs"])
+@pytest.mark.parametrize("name", [*PAGES, "05_comparison", "comparison", "search", "runs"])
 def test_page_is_quiet_accessible_and_fits_a_phone(chromium, pages, name):
     page, requests, complaints = opened(chromium, pages[name], viewport={"width": 360, "height": 800},
                                         bypass_csp=True)  # without the page's own guard: nothing in it may need guarding
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360 and pages[name].stat().st_size <= 1_500_000
     axe = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
     page.evaluate(axe)
     for scheme in ("light", "dark"):
@@ -156,8 +176,15 @@ def test_whatever_the_corpus_says_is_text_in_notebooks_figures_and_tables(hostil
                     if kind == "text/markdown":  # numeric references are no Markdown, and no formula within code
                         assert not re.search(r"\]\(|\$", output.get("data", {}).get(kind, "")), output
                 assert not any("widget" in kind or "javascript" in kind for kind in output.get("data", {}))
-    [types] = [path.read_text("utf-8") for path in hostile.glob("figures/03_f1.svg")]
-    assert "<script" not in types and 'onerror="' not in types
+    figures = {path.name: path.read_text("utf-8") for folder in (hostile, compared.parent)
+               for path in folder.glob("figures/*.svg")}
+    assert len(figures) > 12 and "&lt;img/src=x/onerror=alert(2)&gt;" in figures["03_f1.svg"]
+    for name, svg in figures.items():
+        elements = list(ElementTree.fromstring(svg).iter())
+        tags = {element.tag.rpartition("}")[2].lower() for element in elements}
+        assert "path" in tags and not tags & {"script", "img", "b", "foreignobject"}, name
+        assert not [key for element in elements for key in element.attrib if key.startswith("on")], name
+        assert "<img" not in svg and "<script" not in svg, name
     for path in hostile.glob("*.csv"):
         cells = [str(cell) for row in csv.reader(path.open(encoding="utf-8")) for cell in row]
         assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"-?[\d.e-]+", cell)] == []

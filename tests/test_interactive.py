@@ -5,11 +5,12 @@ from html import unescape
 
 import ipywidgets as widgets
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from nerlib import evaluation, highlight, interactive, runs
+from nerlib import evaluation, highlight, interactive, prediction, runs
 
 ATTACKS = ["<script>alert(1)</script>", "`code`", "**b** _i_", "[x](javascript:alert(1))", "$x$", "&lt;", "a\nb",
            "\\[y\\]", "~~s~~"]
@@ -90,7 +91,9 @@ def test_outside_of_jupyterlab_two_errors_of_each_kind_are_shown_once_a_sentence
     notes = [note.get_text() for note in BeautifulSoup(html, "html.parser").select("p[dir] small")]
     assert notes == ["(boundary: New York)", "(spurious: fell)", "(type: Rome)"]
     right = ROWS.assign(predicted=ROWS["gold"])
-    assert shown(interactive.error_browser, right, evaluation.align(right), TRAINING)
+    [html] = shown(interactive.error_browser, right, evaluation.align(right), TRAINING)
+    page = BeautifulSoup(html, "html.parser")
+    assert page.select(".legend") and not page.select("p[dir]"), "without errors, no sentence"
 
 
 def test_in_jupyterlab_there_are_widgets(monkeypatch):
@@ -119,6 +122,44 @@ def test_cells_of_several_values_are_text_too(shown):
 def test_without_a_model_the_sentence_box_says_so(shown, tmp_path):
     [html] = shown(interactive.tagger_box, tmp_path)
     assert html.startswith("<p>There is no model to try: ") and "ner.json is missing" in html
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that progress bars see, in seconds: one passes with each item."""
+    now = [0.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+
+    def items(count):
+        for number in range(count):
+            now[0] += 1
+            yield number
+    return items
+
+
+@pytest.mark.parametrize(("session", "between"), [(None, 30), ("x", 1)])
+def test_progress_writes_each_second_for_a_reader_and_each_half_minute_to_a_log_file(monkeypatch, tmp_path, clock, session,
+                                                                                     between):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    if session:
+        monkeypatch.setenv("JPY_SESSION_NAME", session)
+    with (tmp_path / "log").open("w+", encoding="utf-8") as log:
+        monkeypatch.setattr("sys.stderr", log)
+        assert list(prediction.progress(clock(600), "epoch 1 of 3")) == list(range(600))
+        log.seek(0)
+        lines = re.split(r"[\r\n]+", log.read().strip())
+    counts = [int(re.search(r"(\d+)batch", line)[1]) for line in lines]
+    assert counts[0] == 0 and counts[-1] == 600 and all(line.startswith("epoch 1 of 3: ") for line in lines)
+    assert set(np.diff(counts[:-1])) == {between} and len(lines) == 600 // between + 2
+
+
+def test_progress_of_a_training_that_goes_on_counts_what_was_done_and_says_what_is_left(monkeypatch, tmp_path, clock):
+    with (tmp_path / "log").open("w+", encoding="utf-8") as log:
+        monkeypatch.setattr("sys.stderr", log)
+        bar = prediction.progress(range(60), "epoch 2 of 3", done=40)
+        bar.close()
+        log.seek(0)
+        assert "epoch 2 of 3:  40%|" in (said := log.read()) and "| 40/100 [" in said
 
 
 def test_table_of_scores_counts_mentions_in_whole_numbers_also_where_a_type_has_none(shown):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from nerlib import evaluation, highlight, plots
@@ -96,14 +97,33 @@ def test_figure_has_title_and_axis_labels_and_its_alt_text_the_numbers(name):
 def test_shown_figure_is_written_with_its_alt_text_in_png_and_svg(name, tmp_path, capsys):
     figure, alt, _ = draw(name)
     alt += " Größer ≥ 5 % & <b>"
+    with plt.rc_context(plots.STYLE):
+        figure.savefig(tmp_path / "drawn.png", dpi=192)
     plots.show((figure, alt), tmp_path / "figures" / name)
-    with Image.open(tmp_path / f"figures/{name}.png") as png:
+    with Image.open(tmp_path / f"figures/{name}.png") as png, Image.open(tmp_path / "drawn.png") as drawn:
         assert png.text["Description"] == alt
-        assert png.width == round(figure.get_figwidth() * 192)  # 2×
+        assert png.width == round(figure.get_figwidth() * 192) and png.info["dpi"] == pytest.approx((192, 192), abs=0.1)  # 2×
+        most, mean = colours_apart(png, drawn)
+        assert png.mode == "P" and most <= 12 and mean < 0.1
     svg = ElementTree.parse(tmp_path / f"figures/{name}.svg")
     assert svg.find(".//{http://purl.org/dc/elements/1.1/}description").text == alt
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [f"{name}.png", f"{name}.svg"]
     assert not plt.fignum_exists(figure.number)
+
+
+def colours_apart(one, other):
+    """How much two pictures differ in red, green or blue, of 255: at most, and in the mean."""
+    one, other = (np.asarray(picture.convert("RGB"), int) for picture in (one, other))
+    return np.abs(one - other).max(), np.abs(one - other).mean()
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_control_character_in_a_name_leaves_an_svg_that_can_be_read(tmp_path):
+    values = pd.Series({"\x1b[31mred\x00": 1.0, "größer": 2.0})
+    plots.save(plots.bars(values, "Mentions", "mentions", "type"), tmp_path / "figure")
+    svg = ElementTree.parse(tmp_path / "figure.svg")
+    said = svg.find(".//{http://purl.org/dc/elements/1.1/}description").text
+    assert "\ufffd[31mred\ufffd 1" in said and "größer 2" in said
 
 
 def test_shown_figures_are_the_same_bytes_each_time(tmp_path, capsys):
@@ -207,6 +227,21 @@ def test_matrix_shows_counts_with_their_share_of_the_row():
     figure, _ = plots.matrix(MATRIX, "Confusion", "predicted", "gold")
     assert [text.get_text() for text in figure.axes[0].texts] == [
         "90\n90%", "7\n7%", "3\n3%", "", "40\n80%", "10\n20%", "2\n100%", "", ""]
+
+
+def test_numbers_of_a_matrix_are_readable_on_every_shade():
+    shares = np.arange(129)  # both columns together: every shade that there is
+    figure, _ = plots.matrix(pd.DataFrame({"a": shares, "b": 256 - shares}), "Confusion", "predicted", "gold")
+    axes, _ = figure.axes
+    cells = plt.get_cmap("Blues")(np.column_stack([shares, 256 - shares]).ravel() / 256)
+
+    def luminance(colour):  # WCAG 2.2
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    pairs = [sorted((luminance(text.get_color()), luminance(cell))) for text, cell in zip(axes.texts, cells, strict=True)]
+    contrasts = [(light + 0.05) / (dark + 0.05) for dark, light in pairs]
+    assert len(contrasts) == 258 and min(contrasts) >= 4.5
+    assert {to_rgb(text.get_color()) for text in axes.texts} == {(0, 0, 0), (1, 1, 1)}
 
 
 def test_matrix_without_a_blank_cell_leaves_it_out_of_the_shares_too():
@@ -354,6 +389,33 @@ def test_lines_of_corpus_and_model_keep_their_own_colour_where_they_meet(styled,
     found = page.evaluate("""[...document.querySelectorAll('p[dir] .p.g')].map(each => getComputedStyle(each)).map(
         style => [style.borderTopColor, style.borderBottomColor])""")
     assert len(found) > 10 and {tuple(pair) for pair in found} == {(above, below)}
+    page.close()
+
+
+MARKS = """[...document.querySelectorAll('p[dir] :is(.p, .g, sub, sup, i)')].map(
+    each => [each.tagName, getComputedStyle(each)]).map(([tag, style]) => [tag, style.color, style.borderTopColor,
+    style.borderBottomColor, style.fontFamily, style.fontSize])"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_marks_in_jupyterlab_have_the_colours_of_its_own_theme(chromium, theme):
+    rows, found = table(["a b c", "B-geo B-per O", "B-geo O B-per"]), []
+    marked = highlight.sentences(rows, [("test", 0)]).data
+    for system in ("light", "dark"):
+        for attribute in ("", f' data-jp-theme-light="{str(theme == "light").lower()}"'):
+            page = chromium.new_page(color_scheme=system)
+            page.set_content(f"<body style='color: #888'{attribute}>{marked}</body>")
+            found.append(page.evaluate(MARKS))
+            page.close()
+    light, in_light, dark, in_dark = found
+    assert in_light == in_dark == {"light": light, "dark": dark}[theme] and light != dark
+
+
+def test_labels_of_all_marks_have_the_same_letters(styled):
+    page = styled(table(["a b c", "B-geo B-per O", "B-geo O B-per"]))
+    letters = {tag: font for tag, *_, family, size in page.evaluate(MARKS) for font in [(family, size)]}
+    assert set(letters) == {"SPAN", "SUB", "SUP", "I"}
+    assert letters["SUB"] == letters["SUP"] == letters["I"] and letters["I"][0] == "sans-serif"
     page.close()
 
 

@@ -4,18 +4,20 @@ import fcntl
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image, PngImagePlugin
 
-from nerlib import evaluation, report
-from nerlib.runs import STAGES
+from nerlib import evaluation, plots, report
+from nerlib.runs import ROOT, STAGES
 
 ATTACK = "<script>alert(1)</script>"
 ALT = 'The loss falls from 1.0 to 0.5; "steep" & early.'
@@ -278,22 +280,39 @@ def test_index_of_an_unfinished_run(statuses, banner, tmp_path):
     assert not page("script")
 
 
+@pytest.mark.parametrize("without", [lambda record, key: {k: v for k, v in record.items() if k != key},
+                                     lambda record, key: record | {key: None} if key in record else record])
 @pytest.mark.parametrize("key", [*METRICS, *RECORD])
-def test_index_stands_any_missing_key(key, tmp_path):
+def test_index_stands_any_missing_key_and_shows_the_rest(key, without, tmp_path):
+    write_stages(tmp_path, ["complete"] * 4)
     for name, record in (("metrics", METRICS), ("run", RECORD)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({k: v for k, v in record.items() if k != key}))
-    assert soup(report.write_index(tmp_path)).h1
-    for name, record in (("metrics", METRICS), ("run", RECORD)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({k: None if k == key else v for k, v in record.items()}))
-    assert soup(report.write_index(tmp_path)).h1
+        (tmp_path / f"{name}.json").write_text(json.dumps(without(record, key)))
+    page = soup(report.write_index(tmp_path))
+    sections = {part["aria-labelledby"] for part in page("section")}
+    assert sections == {"scores", "notebooks", "parameters", "provenance", "files"} - {key}
+    assert text(page.select_one(".lead")).startswith(
+        f"The model finds names with a micro F1 of {'0.722' if key == 'test' else '0.822'}")
+    folded, defined = page.select("section[aria-labelledby=scores] details"), page.select("section[aria-labelledby=scores] dl")
+    assert bool(folded) == (key not in ("test", "validation")) and bool(defined) == (key != "definitions")
+    facts = text(page.select_one("section[aria-labelledby=provenance]"))
+    for name, fact in (("versions", "torch 2.13.0"), ("corpus", "sentences 47,959"), ("git", "commit abc1234def5678"),
+                       ("split", "kind random"), ("encoder", "name minilm"), ("hardware", "threads 2"),
+                       ("training", "best epoch 3")):
+        assert (fact in facts) == (key != name), name
+    assert not page.select(".banner") and "Made 2025-11-22" in text(page.select_one(".made"))
 
 
-def test_damaged_files_do_not_hide_the_rest(tmp_path):
+def test_damaged_files_do_not_hide_the_rest(complete, tmp_path):
+    write_stages(tmp_path, ["complete"] * 4)
     (tmp_path / "01_eda.ipynb").write_text('{"cells": [')
     (tmp_path / "run.json").write_text("{")
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    shutil.copy(complete / "03_training.ipynb", tmp_path)
     with pytest.warns(UserWarning, match="01_eda.ipynb, its file is damaged"):
         page = soup(report.write_pages(tmp_path))
-    assert page.select_one(".banner") and not (tmp_path / "01_eda.html").exists()
+    assert text(page.select_one(".banner")) == "This run is unfinished: its record, run.json, is missing."
+    assert "0.822" in text(page.select_one(".lead")) and not (tmp_path / "01_eda.html").exists()
+    assert text(soup(tmp_path / "03_training.html").h1) == "How well does it learn?"
 
 
 def test_index_shows_the_source_only_beside_its_own_test_set(complete, tmp_path):
@@ -346,6 +365,117 @@ def test_page_of_a_comparison_names_the_commit_that_made_it_or_none(tmp_path):
         for name in ("05_comparison", "index"):
             made = text(soup(tmp_path / f"{name}.html").select_one(".made"))
             assert said in made if said else "Commit" not in made and "recorded" not in made
+
+
+@pytest.fixture(scope="module")
+def widest(tmp_path_factory):
+    """A run of eight types, every cell of its matrices filled; its folder, and its figures' smallest letters in points."""
+    draw, folder, shown = np.random.default_rng(0), tmp_path_factory.mktemp("runs") / "wide", []
+    tags = ["O", *(f"{prefix}-{kind}" for kind in plots.TYPE_COLOURS for prefix in "BI")]
+    counts = pd.DataFrame(draw.integers(1, 60, (17, 17)) + np.diag(draw.integers(0, 7000, 17)), tags, tags)
+    trials = pd.DataFrame(draw.random((9, 8)), columns=[f"parameter_{number}" for number in range(8)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "display", shown.append)
+        for name, figure in (("03_confusion_tags", plots.matrix(counts, "Confusion", "predicted", "gold")),
+                             ("03_confusion_mentions", plots.matrix(counts.iloc[:11, :11], "Some", "predicted", "gold")),
+                             ("03_learning_curves", plots.parallel(trials, "parameter_7", "Trials"))):
+            plots.show(figure, folder / "figures" / name)
+    notebook = nbformat.read(ROOT / "notebooks/03_training.ipynb", 4)
+    outputs = [new_output("display_data", data, metadata=metadata)
+               for data, metadata in (picture._repr_mimebundle_() for picture in shown)]
+    notebook.cells[-1].outputs = [outputs[0], outputs[0], *outputs]  # three of tags, as notebook 03 has them
+    nbformat.write(notebook, folder / "03_training.ipynb")
+    (folder / "metrics.json").write_text(json.dumps(METRICS))
+    write_stages(folder, ["complete"] * 4)
+    report.write_pages(folder)
+    return folder, {Image.open(path.with_suffix(".png")).text["Description"]: 100 * min(  # a glyph has 100 units a point
+        float(scale) for scale in re.findall(r"scale\(([\d.]+) -", path.read_text())) for path in folder.glob("figures/*.svg")}
+
+
+def test_page_of_matrices_of_eight_types_has_at_most_a_megabyte_and_a_half(widest):
+    assert len(soup(widest[0] / "03_training.html")("img")) == 5
+    assert (widest[0] / "03_training.html").stat().st_size <= 1_500_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_letters_in_figures_are_shown_at_9_points_or_more(widest, chromium, width, scheme):
+    folder, points = widest
+    assert len(points) == 3 and set(points.values()) <= {9.0, 10.0}
+    page = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    for name, count in (("03_training", 5), ("index", 2)):
+        page.goto((folder / f"{name}.html").as_uri())
+        found = page.evaluate("""[...document.querySelectorAll('main img')].map(each => [each, getComputedStyle(each)]).map(
+            ([each, style]) => [each.alt, (each.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight))
+                                          / each.naturalWidth])""")
+        assert len(found) == count
+        assert [alt for alt, scale in found if points[alt] * scale * 2 < 8.99] == [], found  # natural: at 2×
+    page.close()
+
+
+VERDICT = {"difference": -0.00087, "t_interval": [-0.003, 0.0013], "verdict": "undecided"}
+COMPARED = {"question": f"Which {ATTACK}?", "limits": "One toy corpus.", "part": "validation", "comparisons": {
+    "a - b": VERDICT, "c - <b>": VERDICT | {"difference": 0.0102, "interval": [0.0062, 0.01425], "verdict": "difference"},
+    "one seed": VERDICT | {"interval": [None, None], "t_interval": [None, None]}},
+    "made": {"completed": "2025-11-23T13:11:46+00:00"}}
+
+
+def compared(folder, stage, content=COMPARED):
+    """The front page of a comparison with that record and those results."""
+    (folder / "stages").mkdir()
+    nbformat.write(new_notebook(cells=[CELLS[0]]), folder / "05_comparison.ipynb")
+    if stage:
+        (folder / "stages/05.json").write_text(json.dumps({"started": "2025-11-22T17:58:01+00:00"} | stage))
+    (folder / "comparison.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return soup(report.write_pages(folder))
+
+
+def test_front_page_of_a_comparison_gives_its_verdicts(tmp_path):
+    page = compared(tmp_path, {"status": "complete", "seconds": 14.1})
+    assert text(page.select_one(".lead")) == f"Which {ATTACK}?" and not page.select(".banner, main script, main b")
+    assert rows(page.table) == {"a - b": ["-0.0009", "-0.0030 to +0.0013", "undecided"],
+                                "c - <b>": ["+0.0102", "+0.0062 to +0.0143", "difference"],
+                                "one seed": ["-0.0009", "–", "undecided"]}
+    assert "One toy corpus." in text(page.main) and "validation part" in text(page.caption)
+    assert page.main.a["href"] == "05_comparison.html" and (tmp_path / "05_comparison.html").is_file()
+    assert text(page.select_one(".made")) == "Made 2025-11-23 13:11 UTC Took 14.1 s" and text(page.h1) == tmp_path.name
+
+
+@pytest.mark.parametrize(("stage", "banner"), [
+    ({"status": "failed", "error": f"ValueError: {ATTACK}"}, f"This comparison failed in 05 comparison. ValueError: {ATTACK}"),
+    ({"status": "running"}, "This comparison is unfinished."), ({}, "This comparison is unfinished.")])
+def test_front_page_of_a_comparison_that_did_not_end_shows_no_earlier_verdicts(tmp_path, stage, banner):
+    page = compared(tmp_path, stage)
+    assert text(page.select_one("header .banner")) == banner and not page.table and "undecided" not in text(page.main)
+    assert "No verdicts yet" in text(page.select_one(".lead"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", {"comparisons": 3}, {"comparisons": {}}, {}])
+def test_front_page_of_a_comparison_stands_results_that_cannot_be_read(tmp_path, content):
+    page = compared(tmp_path, {"status": "complete"}, content)
+    assert "No verdicts yet" in text(page.select_one(".lead")) and text(page.h1) == tmp_path.name
+
+
+def test_front_page_of_a_comparison_has_a_dash_for_each_number_that_is_missing(tmp_path):
+    page = compared(tmp_path, {"status": "complete"}, {"comparisons": {"a": {}}})
+    assert rows(page.table) == {"a": ["–", "–", "–"]} and text(page.select_one(".lead")) == "No question was given."
+
+
+def test_run_that_a_comparison_stands_beside_keeps_its_front_page(tmp_path):
+    write_stages(tmp_path, ["complete"] * 4)
+    (tmp_path / "stages/05.json").write_text('{"status": "complete"}')
+    for name, content in (("metrics", METRICS), ("run", RECORD), ("comparison", COMPARED)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert "0.822" in text(soup(report.write_index(tmp_path)).select_one(".lead"))
+
+
+def test_page_of_a_search_says_when_and_by_which_commit(tmp_path):
+    before = datetime.now(UTC).replace(microsecond=0)
+    (tmp_path / "best.yaml").write_text("epochs: 2\n")
+    trials = pd.DataFrame({"trial": [0, 1], "validation_f1": [0.7, 0.8], "epochs": [1, 2], "state": "complete"})
+    page = soup(report.write_search(tmp_path, "Which?", trials, {"commit": "abc1234def5678"}))
+    assert before <= datetime.fromisoformat(page.select_one(".made time")["datetime"]) <= datetime.now(UTC)
+    assert text(page.select_one(".made")).endswith("Commit abc1234def")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -415,6 +545,21 @@ def test_all_runs_stand_newest_first_by_split_with_what_distinguishes_them(tmp_p
     assert {link["href"] for link in page.select("main a")} == {
         f"{name}/index.html" for name in ("old", "new", "apart", "broken", "going", "compared")}
     assert text(page.select("h2")[0]) == "ner.csv: random split, 9,592 test sentences" and not page("script")
+
+
+@pytest.mark.parametrize(("kinds", "scored", "label"), [
+    (["among", "apart", "apart"], [], "ner.csv: among and apart splits, test part not scored"),
+    (["apart", "apart", "among"], [1], "ner.csv: among and apart splits, 9,592 test sentences"),
+    (["apart", "apart", "apart"], [], "ner.csv: apart split, test part not scored")])
+def test_label_of_a_group_of_runs_says_what_is_true_of_all(tmp_path, kinds, scored, label):
+    for number, kind in enumerate(kinds):
+        folder = made(tmp_path, f"run-{number}", **({} if number in scored else {"test": None}))
+        record = json.loads((folder / "run.json").read_text())
+        record["split"]["kind"] = kind
+        (folder / "run.json").write_text(json.dumps(record))
+    page = soup(report.write_runs(tmp_path))
+    [heading] = page("h2")
+    assert text(heading) == page.select_one(".table")["aria-label"] == label
 
 
 def test_a_run_that_a_process_is_at_work_on_is_running(tmp_path):

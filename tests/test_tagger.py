@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from nerlib import evaluation, runs, tagger, training
+from nerlib import evaluation, interactive, runs, tagger, training
 from nerlib.params import Params
 from nerlib.split import load
 from nerlib.tagger import Tagger
@@ -126,6 +126,20 @@ def test_words_without_pieces_and_texts_longer_than_a_window_are_tagged(plain):
 def test_model_that_needs_pos_tags_says_so(trained, text, pos, message):
     with pytest.raises(ValueError, match=message):
         Tagger.load(trained(pos="corpus") / "model")(text, pos)
+
+
+@pytest.mark.parametrize("session", ["", "JPY_SESSION_NAME"])
+def test_sentence_box_of_a_model_that_needs_pos_tags_shows_the_remedy(trained, monkeypatch, session):
+    displayed = []
+    monkeypatch.setattr(interactive, "display", displayed.append)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    if session:
+        monkeypatch.setenv(session, "x")
+    interactive.tagger_box(trained(pos="corpus") / "model")
+    [shown] = displayed
+    html = shown.children[1].value if session else shown.data
+    assert html.startswith("<p>This model was trained with pos = corpus: it needs words and their POS tags, ")
+    assert html.endswith("a model trained with pos = predicted or none reads plain text.</p>")
 
 
 def test_control_with_shuffled_tags_is_no_tool(trained):
