@@ -226,6 +226,15 @@ def test_words_with_bad_pos_tags_are_reported_by_line(trained):
     assert "needs words and their POS tags" in rows[1]["error"] and "error" not in rows[2]
 
 
+@pytest.mark.parametrize("terminal", ["latin-1", "ascii:strict"])
+def test_command_line_writes_utf_8_whatever_the_terminal_is(trained, terminal):
+    lines = ['"Wałęsa slept in Łódź ."', '{"word": "Wałęsa"}', '"Timo went home to 中国 ."']
+    done = run_tagger(trained(pos="none") / "model", "\n".join(lines).encode(), "--json", PYTHONIOENCODING=terminal)
+    rows = [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
+    assert [row["line"] for row in rows] == [1, 2, 3] and "Wałęsa" in rows[1]["error"] and done.returncode == 1
+    assert [m["text"] for m in rows[0]["mentions"] + rows[2]["mentions"]] and "Traceback" not in done.stderr.decode()
+
+
 def test_command_line_refuses_plain_text_at_once_where_the_model_needs_pos_tags(trained):
     done = run_tagger(trained(pos="corpus") / "model", b"Ada slept.\n")
     assert done.returncode == 1 and done.stdout == b"" and b"trained with pos = corpus" in done.stderr
