@@ -3,9 +3,11 @@
 import ast
 import hashlib
 import json
+import os
+import re
 import shutil
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import nbformat
@@ -324,6 +326,13 @@ def test_the_lock_names_each_dependency_inside_its_bounds(wanted):
 def test_each_dependency_has_a_lower_bound_and_an_upper_one_where_majors_break(wanted):
     signs = {one.operator for one in wanted.specifier}
     assert signs & {">=", "=="} and (signs & {"<", "=="} or wanted.name in UNBOUND)
+
+
+@pytest.mark.skipif("PIP_CONSTRAINT" not in os.environ, reason="not installed from the lock: PIP_CONSTRAINT is not set")
+def test_a_clean_install_from_the_lock_has_its_versions_and_nothing_else():
+    installed = {re.sub(r"[-_.]+", "-", found.name).lower(): Version(found.version).public for found in distributions()}
+    assert {name: installed.get(name) for name in LOCKED} == LOCKED
+    assert installed.keys() - LOCKED <= {"nerlib", "pip", "uv"}
 
 
 def test_the_lock_holds_exact_public_versions_and_no_address():

@@ -114,7 +114,10 @@ def test_endless_word_is_read_as_unknown_and_spoils_nothing(plain, word):
 
 
 def test_words_without_pieces_and_texts_longer_than_a_window_are_tagged(plain):
-    assert isinstance(plain(["\x07", "Bern", "\u200b"]), list)
+    words = ["\x07", "Bern", "\u200b", "Oslo"]
+    found = plain(words)
+    assert found and [" ".join(words)[m.start:m.end] for m in found] == [m.text for m in found]
+    assert [m.start for m in found if m.text == "Oslo"] == [9]
     found = plain("Ada lives in Bern and " * 300)
     assert len({m.start // 3300 for m in found}) == 2, "mentions from its first to its last half"
 
