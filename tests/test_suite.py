@@ -291,25 +291,14 @@ def test_published_run_holds_scores_and_figures_but_neither_sentences_nor_paths(
     assert str(runs.ROOT) not in text and "\"word\"" not in text
 
 
-def stop(epoch, f1):
-    raise InterruptedError
-
-
 @pytest.mark.slow
 def test_run_made_again_is_the_same_byte_by_byte_and_another_seed_is_not(finished, slot, tmp_path):
     folder, _ = finished
-    params = Params(**runs.read_json(folder / "run.json")["parameters"])
+    done = subprocess.run([sys.executable, "-m", "nerlib.runs", "repeat", str(folder)], cwd=tmp_path, text=True,
+                          capture_output=True)
     again = folder.with_name(f"{folder.name}-repeat")
     try:
-        with pytest.raises(InterruptedError):  # an earlier repeat, which left a checkpoint after its last step
-            training.train(params, *load(params, runs.ROOT), again, watch=stop)
-        assert list((again / "checkpoints").iterdir())
-        shutil.copytree(folder / "model", again / "model")  # and one that was finished
-        done = subprocess.run([sys.executable, "-m", "nerlib.runs", "repeat", str(folder)], cwd=tmp_path, text=True,
-                              capture_output=True)
         assert done.returncode == 0 and done.stdout.strip().split("\n")[-1] == "equal, byte by byte", done.stderr[-2000:]
-        made, record = (runs.read_json(path / "model/training.json") for path in (folder, again))
-        assert record["made"]["completed"] > made["made"]["completed"] and record["resumed_at"] is None, "trained, not loaded"
         assert runs.read_json(again / "run.json")["parameters"]["learning_rate"] == 5e-4
         weights = again / "model/model.safetensors"
         tensors = load_file(weights)
@@ -323,10 +312,34 @@ def test_run_made_again_is_the_same_byte_by_byte_and_another_seed_is_not(finishe
             "model/model.safetensors differs: the largest difference of two numbers is 0.25"]
     finally:
         shutil.rmtree(again, ignore_errors=True)
+    params = Params(**runs.read_json(folder / "run.json")["parameters"])
     for seed, same in ((params.seed, True), (params.seed + 1, False)):  # in this process, without notebook and papermill
         here = tmp_path / str(seed)
         training.train(params.model_copy(update={"seed": seed}), *load(params, runs.ROOT), here)
         assert (not runs.compare(folder, here)) == same
+
+
+@pytest.mark.slow
+def test_a_repeat_trains_again_whatever_an_earlier_one_left_in_bf16_too(tiny, slot):
+    def stop(epoch, f1):
+        raise InterruptedError
+    params = Params(run=slot(), encoder=str(tiny), max_sentences=60, epochs=1, max_length=32, precision="bf16")
+    given, folder = load(params, runs.ROOT), runs.folder(params.run)
+    again = folder.with_name(f"{folder.name}-repeat")
+    try:
+        with pytest.raises(InterruptedError):  # one that was killed after its last step
+            training.train(params, *given, again, watch=stop)
+        assert list((again / "checkpoints").iterdir())
+        made = training.train(params, *given, folder)
+        runs.write_json(folder / "run.json", training.describe(params, *given, made))
+        shutil.copytree(folder / "model", again / "model")  # one that was finished
+        for name in ("predictions.parquet", "scores.npy", "history.csv", "training.parquet"):
+            shutil.copy(folder / name, again)
+        assert runs.repeat(folder) == []  # through papermill what was made here without it
+        record = runs.read_json(again / "model/training.json")
+        assert record["made"]["completed"] > made.record["made"]["completed"] and record["resumed_at"] == []
+    finally:
+        shutil.rmtree(again, ignore_errors=True)
 
 
 @pytest.mark.slow
