@@ -17,7 +17,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 from scipy.special import softmax
-from seqeval.metrics import f1_score
+from seqeval.metrics import f1_score, precision_score, recall_score
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -139,6 +139,15 @@ def test_training_beats_a_model_that_finds_nothing(minilm):
     for _, rows in result.predictions.groupby("part"):
         tags = [[part[column].tolist() for _, part in rows.groupby("sentence")] for column in ("gold", "predicted")]
         assert f1_score(*tags) > 0.15
+
+
+def test_history_holds_seqevals_micro_scores_of_the_kept_epoch(minilm):
+    _, _, _, result, _, _ = minilm
+    rows = result.predictions[result.predictions["part"] == "validation"]
+    tags = [[part[column].tolist() for _, part in rows.groupby("sentence")] for column in ("gold", "predicted")]
+    kept = result.history.loc[result.record["best_epoch"] - 1, ["validation_precision", "validation_recall", "validation_f1"]]
+    assert kept.tolist() == pytest.approx([score(*tags) for score in (precision_score, recall_score, f1_score)])
+    assert kept.iloc[2] != pytest.approx(f1_score(*tags, average="macro"))
 
 
 def test_predictions_hold_every_word_of_validation_and_test_once_and_in_order(minilm):
