@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from test_mutations import MUTATIONS
 
 from nerlib import params
 from nerlib.evaluation import SOURCE
@@ -114,3 +115,8 @@ def test_slides_lead_to_sections_that_exist():
         headings = re.findall(r"^#+ (.*)$", markdown, re.M)
         for section in re.sub(r" \(.*\)", "", sections).split("; "):
             assert section in headings or section == "all sections", section
+
+
+def test_as_many_places_are_broken_as_the_table_of_tests_says():
+    rows = table_rows((ROOT / "tests/README.md").read_text("utf-8"))
+    assert [row[2] for row in rows if "test_mutations.py" in row[1]] == [f"{len(MUTATIONS)} places"]
