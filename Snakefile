@@ -10,7 +10,7 @@ from nerlib.sweep import Sweep
 if "sweep" not in config:
     raise ValueError("name the sweep: snakemake --config sweep=params/sweeps/NAME.yaml, or make sweep SWEEP=…")
 sweep = Sweep.load(config["sweep"])
-# A run takes the first device that no other run has, also of another sweep, and holds it by a lock that ends with its processes.
+# A run takes the first device that no other run has, also of another sweep, and holds its lock until it ends.
 devices = shlex.join(str(config.get("devices", "")).split())
 turn = (f"until for gpu in {devices}; do exec 9> /tmp/nerlib-$(id -u)-gpu-$gpu && flock -n 9 && break; done; do sleep 2; done; "
         "export CUDA_VISIBLE_DEVICES=$gpu; ") if devices else ""
