@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 MEMORY = $(shell $(BIN)/python -c 'import os; print(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20)') # MiB
+GPUS = $(shell $(BIN)/python -c 'from nerlib.hardware import gpus; print(*gpus())') # as CUDA_VISIBLE_DEVICES names them
 GIVEN := $(DATA)
 DATA ?= $(firstword $(wildcard data/ner_dataset.csv.zip data/ner_dataset.csv))
 
@@ -37,8 +38,10 @@ bench: .venv/installed-bench ## speed beside the usual tools', half an hour on a
 
 sweep: .venv/installed-sweep ## many runs and their comparison: SWEEP=params/sweeps/NAME.yaml; killed, it goes on where it was
 	@test -n "$(SWEEP)" || { echo "name a sweep: make sweep SWEEP=params/sweeps/pos-shape.yaml"; exit 1; }
-	PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --resources mem_mb=$(MEMORY) --rerun-incomplete --nolock --keep-going \
-	  --config sweep="$(SWEEP)" $(if $(GIVEN),data="$(abspath $(GIVEN))")
+	@$(eval FOUND := $(GPUS))
+	PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --resources mem_mb=$(MEMORY) $(if $(FOUND),gpu=$(words $(FOUND))) \
+	  --rerun-incomplete --nolock --keep-going --config sweep="$(SWEEP)" $(if $(GIVEN),data="$(abspath $(GIVEN))") \
+	  $(if $(THREADS),threads=$(THREADS)) $(if $(FOUND),gpus=1 devices="$(FOUND)")
 
 search: .venv/installed-sweep ## a search of hyperparameters: SEARCH=params/searches/NAME.yaml; killed, it goes on where it was
 	@test -n "$(SEARCH)" || { echo "name a search: make search SEARCH=params/searches/gmb-search.yaml"; exit 1; }

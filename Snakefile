@@ -1,6 +1,7 @@
 # Many runs of one sweep: snakemake --config sweep=params/sweeps/pos-shape.yaml [data=PATH] --cores 2
 # Killed and started again, it finishes what is missing; on a cluster, with a profile: profiles/slurm/config.yaml.
-# What a run may use is in the configuration, too: threads=1 gpus=0 mem_mb=4000 minutes=120.
+# What a run may use is in the configuration, too: threads=1 gpus=0 mem_mb=4000 minutes=120. On one machine with GPUs, say which:
+# --resources gpu=2 --config gpus=1 devices="0 1" (make sweep does); a cluster hands them out itself.
 import re
 import shlex
 
@@ -9,6 +10,10 @@ from nerlib.sweep import Sweep
 if "sweep" not in config:
     raise ValueError("name the sweep: snakemake --config sweep=params/sweeps/NAME.yaml, or make sweep SWEEP=…")
 sweep = Sweep.load(config["sweep"])
+# A run takes the first device that no other run has, also of another sweep, and holds its lock until it ends.
+devices = shlex.join(str(config.get("devices", "")).split())
+turn = (f"until for gpu in {devices}; do exec 9> /tmp/nerlib-$(id -u)-gpu-$gpu && flock -n 9 && break; done; do sleep 2; done; "
+        "export CUDA_VISIBLE_DEVICES=$gpu; ") if devices else ""
 
 
 wildcard_constraints:
@@ -37,7 +42,7 @@ rule run:
     log:
         "reports/{run}/log.txt",
     shell:
-        "OMP_NUM_THREADS={threads} python -m nerlib {params.arguments} > {log} 2>&1"
+        turn + "OMP_NUM_THREADS={threads} python -m nerlib {params.arguments} > {log} 2>&1"
 
 
 rule compare:

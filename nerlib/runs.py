@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -205,13 +206,17 @@ def compare(one: Path, other: Path) -> list[str]:
 
 def repeat(path: Path, data: str = "") -> list[str]:
     """Make a finished run again, as reports/<run>-repeat, with as many threads, and compare the two. `data` takes the place
-    of its corpus, where that has moved. Raises FileNotFoundError, and RuntimeError where the run fails."""
+    of its corpus, where that has moved. Raises OSError, and RuntimeError where the run fails."""
     run = Run.load(path.name)
     name = f"{run.path.name}-repeat"
     values = run.record["parameters"] | {"run": name} | ({"data": data} if data else {})
     words = [word for key, value in values.items()
              for word in ("-p", key, str(value).lower() if isinstance(value, bool) else str(value))]
     threads = str(run.record["hardware"]["threads"])
+    with lock.locked(folder(name)):  # what an earlier repeat finished or began would be loaded: nothing would be trained
+        for left in ("model", "checkpoints"):
+            if (place(name) / left).is_dir():
+                shutil.rmtree(place(name) / left)
     if subprocess.run([sys.executable, "-m", "nerlib", *words, "--only", "03"], cwd=ROOT,
                       env=os.environ | {"OMP_NUM_THREADS": threads}).returncode:
         raise RuntimeError(f"{name} failed; its own error stands above")
@@ -232,7 +237,7 @@ def main() -> None:
             raise ValueError(f"{arguments.folder}: not a folder in {ROOT / 'reports'}, where runs are kept")
         made = Run.load(given.name).record
         differences = repeat(given, arguments.data)
-    except (FileNotFoundError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     now_made = provenance()
     elsewhere = [f"{part} {key}: {made[part].get(key)}, now {value}" for part in ("git", "versions", "hardware")

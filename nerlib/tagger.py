@@ -177,6 +177,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="each line is JSON: a text, words, or words with POS tags")
     arguments = parser.parse_args()
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this, too
+    sys.stdout.reconfigure(encoding="utf-8")  # JSON is that, whatever the terminal is
+    sys.stderr.reconfigure(errors="backslashreplace")
     try:
         tagger = Tagger.load(arguments.model, arguments.revision)
         if not arguments.json:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import tokenizers
 import torch
 import transformers
 from transformers import get_linear_schedule_with_warmup
@@ -201,11 +202,14 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
 
 
 def training_key(params: Params, split: Split) -> str:
-    """sha256 over all that a training's result depends on: parameters, data, encoder and the sources of this package."""
+    """sha256 over all that a training's result depends on: parameters, data, encoder, the sources of this package, versions.
+    But for the number of threads: others round otherwise, which is no reason to make a finished training again, and
+    `runs.repeat` takes as many as the run that it repeats had."""
     sources = [path.read_text("utf-8") for path in SOURCES]
     settings = params.model_dump(exclude=NOT_TRAINING)
-    content = [settings, split.fingerprint, split.training_fingerprint, encoder.locate(params), torch.__version__,
-               transformers.__version__, use_bf16(params), str(device()), sources]
+    content = [settings, split.fingerprint, split.training_fingerprint, encoder.origin(params),
+               [library.__version__ for library in (torch, transformers, tokenizers, np)], use_bf16(params), str(device()),
+               sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

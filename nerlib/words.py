@@ -11,6 +11,7 @@ PUNKT = PunktParameters()
 PUNKT.abbrev_types = set(  # after which a full stop ends no sentence; Punkt itself knows none without a download
     "mr mrs ms dr prof gen col lt sgt capt maj adm gov sen rep rev hon st jr sr inc corp co ltd bros vs etc e.g i.e a.m p.m "
     "u.s u.n u.k e.u d.c jan feb apr jun jul aug sep sept oct nov dec".split())
+SENTENCES, WORDS = PunktSentenceTokenizer(PUNKT), NLTKWordTokenizer()  # once: each new one compiles its expressions again
 
 
 def split(text: str) -> list[list[tuple[int, int]]]:
@@ -18,8 +19,8 @@ def split(text: str) -> list[list[tuple[int, int]]]:
     Strunk 2006); words as in the Penn Treebank."""
     sentences = []
     for line in re.finditer(r"[^\r\n]+", text):
-        for begin, end in PunktSentenceTokenizer(PUNKT).span_tokenize(line.group()):
-            spans = NLTKWordTokenizer().span_tokenize(line.group()[begin:end])
+        for begin, end in SENTENCES.span_tokenize(line.group()):
+            spans = WORDS.span_tokenize(line.group()[begin:end])
             sentences.append([(line.start() + begin + a, line.start() + begin + b) for a, b in spans])
     return [spans for spans in sentences if spans]
 

@@ -49,7 +49,7 @@ def hostile(tiny, tmp_path_factory):
         csv.writer(file).writerows(rows)
     run = f"test-{uuid.uuid4().hex[:12]}"
     values = {"run": run, "data": path, "entity_types": "all", "encoder": tiny, "epochs": 8, "learning_rate": 5e-3,
-              "pos": "none", "head_learning_rate": 1e-2, "precision": "fp32", "batch_size": 8}
+              "pos": "none", "head_learning_rate": 1e-2, "precision": "bf16", "batch_size": 8}
     done = subprocess.run([sys.executable, "-m", "nerlib", *(word for name, value in values.items()
                                                              for word in ("-p", name, str(value)))],
                           cwd=runs.ROOT, capture_output=True, text=True, timeout=900)

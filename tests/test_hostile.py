@@ -1,10 +1,13 @@
 """Input that means harm: nothing that is read is run, no name leads out of reports/, no damaged weights are loaded."""
 
 import ast
+import hashlib
 import json
+import os
+import re
 import shutil
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import nbformat
@@ -271,8 +274,11 @@ def test_a_revision_is_pinned_and_its_commit_recorded(hub, tiny, tmp_path, revis
     expected = load_file(hub / "snapshots" / COMMITS[number] / "model.safetensors")["embeddings.word_embeddings.weight"]
     assert bert.embeddings.word_embeddings.weight.equal(expected)
     path, sha256 = encoder.locate(params)
-    assert encoder.origin(params) == {"name": "me/tiny", "sha256": sha256, "revision": revision, "commit": COMMITS[number]}
-    assert Path(path) == hub / "snapshots" / COMMITS[number] and len(sha256) == 64
+    assert Path(path) == hub / "snapshots" / COMMITS[number]
+    assert sha256 == hashlib.sha256((Path(path) / "model.safetensors").read_bytes()).hexdigest()
+    origin = encoder.origin(params)
+    assert len(origin.pop("config_and_tokenizer_sha256")) == 64
+    assert origin == {"name": "me/tiny", "sha256": sha256, "revision": revision, "commit": COMMITS[number]}
 
 
 def test_a_run_records_the_commit_and_is_trained_again_when_the_branch_has_moved(hub, tmp_path):
@@ -320,6 +326,13 @@ def test_the_lock_names_each_dependency_inside_its_bounds(wanted):
 def test_each_dependency_has_a_lower_bound_and_an_upper_one_where_majors_break(wanted):
     signs = {one.operator for one in wanted.specifier}
     assert signs & {">=", "=="} and (signs & {"<", "=="} or wanted.name in UNBOUND)
+
+
+@pytest.mark.skipif("PIP_CONSTRAINT" not in os.environ, reason="not installed from the lock: PIP_CONSTRAINT is not set")
+def test_a_clean_install_from_the_lock_has_its_versions_and_nothing_else():
+    installed = {re.sub(r"[-_.]+", "-", found.name).lower(): Version(found.version).public for found in distributions()}
+    assert {name: installed.get(name) for name in LOCKED} == LOCKED
+    assert installed.keys() - LOCKED <= {"nerlib", "pip", "uv"}
 
 
 def test_the_lock_holds_exact_public_versions_and_no_address():

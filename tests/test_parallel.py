@@ -84,7 +84,7 @@ def test_several_processes_and_parts_take_the_steps_that_one_takes(train, prefix
     np.testing.assert_allclose(taken[0], steps, rtol=1e-4, atol=1e-4)  # atol: attention's key bias has a gradient of noise
     records = [runs.read_json(folder / "model/training.json") for folder in (alone, shared)]
     assert [record["processes"] for record in records] == [1, processes] and records[0]["windows"]["training"] % 7 == 1
-    assert (records[0]["key"] == records[1]["key"]) is (parts == 1), "notebook 03 finds the training finished"
+    assert (records[0]["key"] == records[1]["key"]) is (parts == 1), "in how many processes is no matter"
     tables = [pd.read_parquet(folder / "predictions.parquet") for folder in (alone, shared)]
     assert tables[0][["sentence", "position", "word"]].equals(tables[1][["sentence", "position", "word"]])
     scores = [np.load(folder / "scores.npy") for folder in (alone, shared)]
@@ -103,6 +103,31 @@ def test_a_process_that_dies_ends_all_and_the_same_command_goes_on_to_the_same_b
     assert again.returncode == 0 and "going on after epoch 2, step " in again.stdout, again.stdout + again.stderr[-2000:]
     for name in ("predictions.parquet", "scores.npy", "model/model.safetensors"):
         assert (folder / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_notebook_03_finds_finished_what_a_launcher_trained_in_two_processes(tiny, tmp_path, prefix):
+    folder, file = runs.ROOT / "reports" / f"{prefix}-launched", tmp_path / "few.yaml"
+    file.write_text(yaml.safe_dump({"run": folder.name, "encoder": str(tiny), "epochs": 1, "max_sentences": 60}))
+
+    def launch(*words):
+        done = subprocess.run([sys.executable, "-m", *words, str(file)], cwd=runs.ROOT, capture_output=True, text=True,
+                              timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+        return done.stdout
+    try:
+        said = launch("torch.distributed.run", "--nproc-per-node", "2", "-m", "nerlib.training")
+        assert said.startswith(f"trained in 2 processes: {folder}/model")
+        made = (folder / "model/training.json").read_bytes()
+        launch("nerlib", "--only", "03")
+        assert (folder / "model/training.json").read_bytes() == made, "no step was trained"
+        record = runs.Run.load(folder.name).record
+        assert record["training"]["processes"] == 2 and record["training"]["steps"] == 2
+        shutil.rmtree(folder)
+        said = launch("accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "nerlib.training")
+        assert said.endswith(f"trained in 1 process: {folder}/model; python -m nerlib, with the same parameters, "
+                             "writes the rest\n"), "as docs/scaling.md says, where there is no MPI"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parametrize("content, words, said", [

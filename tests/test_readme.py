@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from test_mutations import MUTATIONS
 
 from nerlib import params
 from nerlib.evaluation import SOURCE
@@ -67,7 +68,8 @@ def test_speed_is_that_of_the_committed_benchmarks():
                 expected.append([row["name"], f"{row['median_rate']:,.0f}", ratio, f"{row['peak_memory_mib']:,}"])
         if limit := records[name].get("e"):
             expected.append([limit["name"], f"{limit['median_rate']:,.0f}", f"{records[name]['share_of_limit']:.2f}", ""])
-    assert [row[1:] for row in table_rows(SPEED) if row[-1] not in VERDICTS] == expected and len(expected) == 11
+    assert [row[1:] for row in table_rows(SPEED) if row[-1] not in VERDICTS] == expected
+    assert len(expected) == 11 + sum(name.startswith("tagger_") for name in records["tagging"]["contenders"])
 
 
 def test_levers_are_those_of_the_committed_comparison():
@@ -114,3 +116,8 @@ def test_slides_lead_to_sections_that_exist():
         headings = re.findall(r"^#+ (.*)$", markdown, re.M)
         for section in re.sub(r" \(.*\)", "", sections).split("; "):
             assert section in headings or section == "all sections", section
+
+
+def test_as_many_places_are_broken_as_the_table_of_tests_says():
+    rows = table_rows((ROOT / "tests/README.md").read_text("utf-8"))
+    assert [row[2] for row in rows if "test_mutations.py" in row[1]] == [f"{len(MUTATIONS)} places"]

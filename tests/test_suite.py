@@ -18,6 +18,7 @@ import yaml
 from bs4 import BeautifulSoup
 from huggingface_hub import ModelCard
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
@@ -110,10 +111,10 @@ def test_notebook_asks_a_question_answers_it_and_gives_three_exercises(notebook)
 def test_notebook_marks_its_stage_first_and_last(notebook, request):
     stem = request.node.callspec.params["notebook"].stem
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    if stem in runs.STAGES:
-        assert f'runs.mark(params.run, "{stem}", "running")' in code[1]
-        assert code[-1] == f'stage = runs.mark(params.run, "{stem}", "complete")'
-        assert notebook.cells[-1].cell_type == "code"
+    marks = r'^stage = (?:runs\.)?mark\(params\.run, "(\w+)", "(\w+)"\)$'
+    assert [re.findall(marks, source, re.M) for source in code] == [
+        [], [(stem, "running")], *[[]] * (len(code) - 3), [(stem, "complete")]]
+    assert re.fullmatch(marks, code[-1]) and notebook.cells[-1].cell_type == "code"
 
 
 def test_a_run_is_of_a_clean_tree_if_all_but_parameter_files_and_results_is_committed(tmp_path):
@@ -300,7 +301,6 @@ def test_run_made_again_is_the_same_byte_by_byte_and_another_seed_is_not(finishe
         assert done.returncode == 0 and done.stdout.strip().split("\n")[-1] == "equal, byte by byte", done.stderr[-2000:]
         assert runs.read_json(again / "run.json")["parameters"]["learning_rate"] == 5e-4
         weights = again / "model/model.safetensors"
-        from safetensors.torch import load_file, save_file
         tensors = load_file(weights)
         tensors["classifier.bias"] += 0.25
         save_file(tensors, weights)
@@ -317,6 +317,29 @@ def test_run_made_again_is_the_same_byte_by_byte_and_another_seed_is_not(finishe
         here = tmp_path / str(seed)
         training.train(params.model_copy(update={"seed": seed}), *load(params, runs.ROOT), here)
         assert (not runs.compare(folder, here)) == same
+
+
+@pytest.mark.slow
+def test_a_repeat_trains_again_whatever_an_earlier_one_left_in_bf16_too(tiny, slot):
+    def stop(epoch, f1):
+        raise InterruptedError
+    params = Params(run=slot(), encoder=str(tiny), max_sentences=60, epochs=1, max_length=32, precision="bf16")
+    given, folder = load(params, runs.ROOT), runs.folder(params.run)
+    again = folder.with_name(f"{folder.name}-repeat")
+    try:
+        with pytest.raises(InterruptedError):  # one that was killed after its last step
+            training.train(params, *given, again, watch=stop)
+        assert list((again / "checkpoints").iterdir())
+        made = training.train(params, *given, folder)
+        runs.write_json(folder / "run.json", training.describe(params, *given, made))
+        shutil.copytree(folder / "model", again / "model")  # one that was finished
+        for name in ("predictions.parquet", "scores.npy", "history.csv", "training.parquet"):
+            shutil.copy(folder / name, again)
+        assert runs.repeat(folder) == []  # through papermill what was made here without it
+        record = runs.read_json(again / "model/training.json")
+        assert record["made"]["completed"] > made.record["made"]["completed"] and record["resumed_at"] == []
+    finally:
+        shutil.rmtree(again, ignore_errors=True)
 
 
 @pytest.mark.slow

@@ -1,8 +1,10 @@
 """Sweeps: their files, and Snakemake itself, killed in the middle and started again."""
 
+import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nerlib import runs
+from nerlib import hardware, runs
 from nerlib.params import Params
 from nerlib.sweep import Sweep
 
@@ -167,10 +169,12 @@ def test_a_name_that_is_no_text_is_refused(tmp_path):
 
 @pytest.fixture
 def sweep_file(tmp_path):
-    """A sweep of four small runs; what it makes is removed."""
+    """A sweep of six small runs, on the real corpus where it is; what it makes is removed."""
     name = f"test-{uuid.uuid4().hex[:8]}"
-    yield write(tmp_path, name=name, grid={}, cells={"none": {"pos": "none"}, "corpus": {}},
-                comparisons=[["corpus", "none"]])
+    real = {"data": str(Path(path).resolve())} if (path := os.environ.get("NERLIB_CORPUS")) else {}
+    yield write(tmp_path, name=name, grid={}, common=FEW["common"] | real,
+                cells={"none": {"pos": "none"}, "corpus": {}, "shape": {"word_shape": True}},
+                comparisons=[["corpus", "none"], ["shape", "corpus"]])
     for folder in (runs.ROOT / "reports").glob(f"{name}*"):
         shutil.rmtree(folder)
 
@@ -200,11 +204,70 @@ def test_a_sweep_killed_in_the_middle_finishes_what_was_missing(sweep_file):
         record = runs.read_json(path)
         assert Params(**record["parameters"]) == Params(**sweep.runs()[run])
     comparison = runs.read_json(runs.ROOT / "reports" / sweep.name / "comparison.json")
-    assert list(comparison["comparisons"]) == ["corpus - none"] and set(comparison["f1"]) == {"corpus", "none"}
+    assert list(comparison["comparisons"]) == ["corpus - none", "shape - corpus"]
+    assert set(comparison["f1"]) == {"corpus", "none", "shape"}
     assert runs.read_json(runs.ROOT / "reports" / sweep.name / "stages/05.json")["status"] == "complete"
     assert comparison["declared"] == "" and "declared" not in comparison["methods"]  # its file is in no commit
     third = snakemake(sweep_file)
     assert "Nothing to be done" in third.communicate(timeout=300)[0]
+
+
+STAND_IN = """#!{python}
+import os, sys, time
+from pathlib import Path
+words = sys.argv[1:]
+folder = Path("reports") / words[words.index("run") + 1]
+began = time.time()
+time.sleep(1.5)
+(folder / "device.json").write_text(f'["{{os.environ["CUDA_VISIBLE_DEVICES"]}}", {{began}}, {{time.time()}}]')
+(folder / "run.json").touch()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [["--resources", "gpu=2"], []], ids=["told how many GPUs there are", "not told"])
+def test_no_two_runs_are_on_one_gpu_at_a_time_and_none_is_idle(tmp_path, limit):
+    """There is no GPU here: what stands in for the trainings says which one it was given, and when."""
+    (tmp_path / "python").write_text(STAND_IN.format(python=sys.executable))
+    (tmp_path / "python").chmod(0o755)
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    file, gpus = write(tmp_path, name=name, grid={}, cells={"none": {"pos": "none"}, "corpus": {}, "big": {"pos_dim": 9}}), (
+        f"{name}-a", f"{name}-b")
+    try:
+        done = subprocess.run([sys.executable, "-m", "snakemake", "--cores", "6", *limit, "--nolock", "--config",
+                               f"sweep={file}", "gpus=1", f"devices={' '.join(gpus)}"], cwd=runs.ROOT, text=True,
+                              env=os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}, capture_output=True,
+                              timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+        used = sorted(runs.read_json(path) for path in (runs.ROOT / "reports").glob(f"{name}-*/device.json"))
+    finally:
+        for folder in [*(runs.ROOT / "reports").glob(f"{name}*")]:
+            shutil.rmtree(folder)
+        for path in Path("/tmp").glob(f"nerlib-{os.getuid()}-gpu-{name}-*"):
+            path.unlink()
+    assert len(used) == 6 and {device for device, *_ in used} == set(gpus)
+    for (device, _, end), (other, begin, _) in itertools.pairwise(used):
+        assert device != other or begin >= end
+
+
+@pytest.mark.parametrize("given, count, found", [(None, 0, []), (None, 3, ["0", "1", "2"]), ("2,5", 2, ["2", "5"]),
+                                                 ("", 0, []), ("GPU-7f,GPU-8a,-1,4", 2, ["GPU-7f", "GPU-8a"])])
+def test_gpus_are_named_as_cuda_names_them(monkeypatch, given, count, found):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: count)  # which heeds the variable, too
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert hardware.gpus() == found
+
+
+@pytest.mark.parametrize("gpus, threads, said", [
+    ("0 1", "", {"gpu=2", "gpus=1", "devices=0 1"}), ("", "3", {"threads=3"}), ("", "", set())])
+def test_make_sweep_says_what_a_run_may_have(gpus, threads, said):
+    done = subprocess.run(["make", "-n", "sweep", "SWEEP=few.yaml", "MEMORY=9", f"GPUS={gpus}", f"THREADS={threads}"],
+                          cwd=runs.ROOT, capture_output=True, text=True)
+    words = shlex.split(done.stdout[done.stdout.index("snakemake --cores all"):])
+    assert {"sweep=few.yaml", "mem_mb=9"} | said <= set(words)
+    assert {word for word in words if word.split("=")[0] in ("gpu", "gpus", "devices", "threads")} == said
 
 
 def test_on_a_cluster_each_run_asks_for_its_own_threads_memory_time_and_gpu(sweep_file):
@@ -214,6 +277,6 @@ def test_on_a_cluster_each_run_asks_for_its_own_threads_memory_time_and_gpu(swee
                            f"sweep={sweep_file}", *given], cwd=runs.ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     jobs = re.findall(r"rule run:\n(.*?)resources: ([^\n]*)", done.stdout + done.stderr, re.S)
-    assert len(jobs) == 4
+    assert len(jobs) == 6
     for head, asked in jobs:
         assert "threads: 8" in head and {"mem_mb=9000", "runtime=45", "gpu=1"} <= set(asked.split(", "))

@@ -114,7 +114,8 @@ def test_endless_word_is_read_as_unknown_and_spoils_nothing(plain, word):
 
 
 def test_words_without_pieces_and_texts_longer_than_a_window_are_tagged(plain):
-    assert isinstance(plain(["\x07", "Bern", "\u200b"]), list)
+    words = ["\x07", "Ada", "slept", "in", "\u200b", "Bern", "."]
+    assert [(m.text, m.start) for m in plain(words)] == [("Bern", 17)]
     found = plain("Ada lives in Bern and " * 300)
     assert len({m.start // 3300 for m in found}) == 2, "mentions from its first to its last half"
 
@@ -238,6 +239,39 @@ def test_words_with_bad_pos_tags_are_reported_by_line(trained):
     with pytest.raises(ValueError, match=r"POS tag '\[PAD\]'"):
         Tagger.load(trained(pos="corpus") / "model")(["Ada"], pos=["[PAD]"])
     assert "needs words and their POS tags" in rows[1]["error"] and "error" not in rows[2]
+
+
+MEASURED = """
+import resource, subprocess, sys
+code = subprocess.call([sys.executable, "-m", "nerlib.tagger", *sys.argv[1:]])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def test_ten_thousand_lines_in_an_empty_folder_take_the_memory_of_a_thousand(trained, plain, tmp_path):
+    def tag(lines):
+        text = "".join(f"Timo {number} went home to Lima , Oslo and Bern .\n" for number in range(lines))
+        done = subprocess.run([sys.executable, "-c", MEASURED, str(trained(pos="none") / "model")], input=text, text=True,
+                              capture_output=True, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return [json.loads(line) for line in done.stdout.splitlines()], int(done.stderr.split()[-1])
+    (_, few), (rows, many) = tag(1_000), tag(10_000)
+    assert [row["line"] for row in rows] == list(range(1, 10_001))
+    for number in (0, 999, 1_000, 9_999):
+        expected = plain(f"Timo {number} went home to Lima , Oslo and Bern .")
+        assert expected and [(m["text"], m["start"]) for m in rows[number]["mentions"]] == [
+            (m.text, m.start) for m in expected]
+    assert many < few + 20 and list(tmp_path.iterdir()) == [], (few, many)  # MiB
+
+
+@pytest.mark.parametrize("terminal", ["latin-1", "ascii:strict"])
+def test_command_line_writes_utf_8_whatever_the_terminal_is(trained, terminal):
+    lines = ['"Wałęsa slept in Łódź ."', '{"word": "Wałęsa"}', '"Timo went home to 中国 ."']
+    done = run_tagger(trained(pos="none") / "model", "\n".join(lines).encode(), "--json", PYTHONIOENCODING=terminal)
+    rows = [json.loads(line) for line in done.stdout.decode("utf-8").splitlines()]
+    assert [row["line"] for row in rows] == [1, 2, 3] and "Wałęsa" in rows[1]["error"] and done.returncode == 1
+    assert [m["text"] for m in rows[0]["mentions"] + rows[2]["mentions"]] and "Traceback" not in done.stderr.decode()
 
 
 def test_command_line_refuses_plain_text_at_once_where_the_model_needs_pos_tags(trained):

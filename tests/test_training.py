@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from scipy.special import softmax
-from seqeval.metrics import f1_score
+from seqeval.metrics import f1_score, precision_score, recall_score
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
@@ -138,6 +139,15 @@ def test_training_beats_a_model_that_finds_nothing(minilm):
     for _, rows in result.predictions.groupby("part"):
         tags = [[part[column].tolist() for _, part in rows.groupby("sentence")] for column in ("gold", "predicted")]
         assert f1_score(*tags) > 0.15
+
+
+def test_history_holds_seqevals_micro_scores_of_the_kept_epoch(minilm):
+    _, _, _, result, _, _ = minilm
+    rows = result.predictions[result.predictions["part"] == "validation"]
+    tags = [[part[column].tolist() for _, part in rows.groupby("sentence")] for column in ("gold", "predicted")]
+    kept = result.history.loc[result.record["best_epoch"] - 1, ["validation_precision", "validation_recall", "validation_f1"]]
+    assert kept.tolist() == pytest.approx([score(*tags) for score in (precision_score, recall_score, f1_score)])
+    assert kept.iloc[2] != pytest.approx(f1_score(*tags, average="macro"))
 
 
 def test_predictions_hold_every_word_of_validation_and_test_once_and_in_order(minilm):
@@ -554,10 +564,37 @@ def test_key_depends_on_each_parameter_of_the_training_and_on_no_other(tiny, tmp
         assert training.training_key(base.model_copy(update={name: value}), split) == key, name
     for changes in ({"max_sentences": 119}, {"split_seed": 1}, {"validation_size": 0.2}):
         assert training.training_key(base, load(Params(**{"max_sentences": 120} | changes), runs.ROOT)[1]) != key, changes
-    weights = bytearray((mine / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (mine / "model.safetensors").write_bytes(weights)
-    assert training.training_key(base, split) != key
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_key_depends_on_every_file_that_the_encoder_is_read_from(tiny, tmp_path, sharded):
+    mine = shutil.copytree(tiny, tmp_path / "mine")
+    if sharded:
+        (mine / "model.safetensors").unlink()
+        transformers.BertModel.from_pretrained(tiny, add_pooling_layer=False).save_pretrained(mine, max_shard_size="200KB")
+    params = Params(encoder=str(mine), max_sentences=120)
+    _, split = load(params, runs.ROOT)
+    keys = [training.training_key(params, split)]
+    (mine / "README.md").write_text("which says nothing of how it computes")
+    assert training.training_key(params, split) == keys[0]
+    (mine / "vocab.txt").write_text("older tokenizers read it")
+    files = sorted(path for path in mine.iterdir() if path.name != "README.md")
+    assert len([path for path in files if path.suffix == ".safetensors"]) == (2 if sharded else 1) and len(files) >= 5
+    for path in files:
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        keys.append(training.training_key(params, split))
+    assert len(set(keys)) == len(keys), [path.name for path in files]
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "tokenizers", "np"])
+def test_key_depends_on_the_versions_of_what_computes(tiny, monkeypatch, library):
+    params = Params(encoder=str(tiny), max_sentences=120)
+    _, split = load(params, runs.ROOT)
+    key = training.training_key(params, split)
+    monkeypatch.setattr(getattr(training, library), "__version__", "0.0.1")
+    assert training.training_key(params, split) != key
 
 
 @pytest.mark.parametrize("module", ["reading", "corpus", "dataset", "hardware", "model", "evaluation", "training"])
