@@ -99,6 +99,20 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
     "predictions of other words": (
         "dataset.py", "return own[:, 2], own[:, 3] - own[:, 2]", "return own[::-1, 2], (own[:, 3] - own[:, 2])[::-1]",
         "test_training.py::test_scores_are_those_of_the_saved_model_sentence_by_sentence"),
+    "no correction for many comparisons": (
+        "statistics.py", "np.arange(len(p), 0, -1)", "np.ones(len(p))", "test_statistics.py::test_holm_by_hand"),
+    "a claim by one of the tests": (
+        "statistics.py", '"p": max(p_seeds, p_both, ', '"p": min(p_seeds, p_both, ',
+        "test_statistics.py::test_a_difference_needs_both_kinds_of_luck_excluded"),
+    "one kind of luck at a time": (
+        "statistics.py", "error = np.hypot(seed_error, sentence_error)", "error = np.maximum(seed_error, sentence_error)",
+        "test_statistics.py::test_both_kinds_of_luck_together_are_welchs_test"),
+    "equivalence beyond the margin": (
+        "statistics.py", "MARGIN - abs(mean)", "MARGIN + abs(mean)",
+        "test_statistics.py::test_both_kinds_of_luck_together_are_welchs_test"),
+    "seeds that are no pairs": (
+        "statistics.py", "[runs[seed] for _, runs in terms]", "[runs[seed if sign > 0 else seeds[-1]] for sign, runs in terms]",
+        "test_statistics.py::test_difference_is_the_mean_over_common_seeds_and_its_interval_scipys"),
     "decoding allows I- after O": (
         "decoding.py", 'not tag.startswith("I-") or previous[2:] == tag[2:]', "True",
         "test_decoding.py::test_viterbi_finds_the_best_allowed_sequence"),
