@@ -80,7 +80,7 @@ def _run(params: Params, folder: Path, notebooks: list[str], arguments: argparse
             runs.mark(params.run, notebook, "failed", error)
             break
     page = report.write_pages(folder)
-    if arguments.final:
+    if arguments.final and not error:
         runs.enter_in_ledger(params.run)
     report.write_runs(folder.parent)
     if error:

@@ -158,10 +158,10 @@ class Run:
 
 
 def enter_in_ledger(run: str, path: Path = LEDGER) -> None:
-    """Add to the ledger that a run scored a test part: run, hash of its parameters without seeds, fingerprint, commit. A
-    scoring that stands there is not added again; a run without test scores adds nothing."""
-    finished = Run(place(run))  # it need not have ended well: a figure that fails comes after the scores
-    if not all((finished.path / name).is_file() for name in ("run.json", "metrics.json")) or "test" not in finished.metrics:
+    """Add to the ledger that a finished run scored a test part: run, hash of its parameters without seeds, fingerprint,
+    commit. A scoring that stands there is not added again; a run without test scores adds nothing."""
+    finished = Run.load(run)
+    if "test" not in finished.metrics:
         return
     record = finished.record
     # Those that differ from the defaults: parameters that come to exist later change no hash. The split's seed makes another

@@ -8,14 +8,13 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import tokenizers
 import torch
-import transformers
 from transformers import get_linear_schedule_with_warmup
 
 from nerlib import dataset, encoder, evaluation, features, model, parallel, runs
@@ -208,7 +207,7 @@ def training_key(params: Params, split: Split) -> str:
     sources = [path.read_text("utf-8") for path in SOURCES]
     settings = params.model_dump(exclude=NOT_TRAINING)
     content = [settings, split.fingerprint, split.training_fingerprint, encoder.origin(params),
-               [library.__version__ for library in (torch, transformers, tokenizers, np)], use_bf16(params), str(device()),
+               [version(name) for name in ("torch", "transformers", "tokenizers", "numpy")], use_bf16(params), str(device()),
                sources]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
