@@ -25,7 +25,7 @@ RESULTS = runs.ROOT / "reports" / "results" / "determinism.json"
 
 def measure(data: str, pairs: int = 48, sentences: int = 480) -> dict[str, Any]:
     """Seconds of each step with and without, and the median and quartiles of the cost: with / without - 1."""
-    net, windows = training._ours(data, sentences)
+    net, windows = training.our_model(data, sentences)
     params = Params()
     net.train()
     keep_memory()

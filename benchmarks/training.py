@@ -34,7 +34,7 @@ def run(data: str, sentences: int = 480, repeats: int = 5) -> dict[str, Any]:
     contenders = {"a": source, "b": trainer_documented, "c": trainer_best, "d": ours}
     result = contest(contenders, (data, sentences), repeats, "training")
     products = contest({"fp32": product_fp32, "bf16": product_bf16}, (), repeats, "matrix products")
-    net, windows = _ours(data, sentences)
+    net, windows = our_model(data, sentences)
     flops = flops_per_piece(net, float(windows.lengths.mean()))
     rates = {name: row["median_rate"] for name, row in products.items()}
     best = max(rates.values()) / flops
@@ -56,7 +56,7 @@ def figure(record: dict[str, Any]) -> plots.Picture:
     return plots.bars(rates, "Training speed", "real word pieces a second", f"on {record['threads']} threads")
 
 
-def _ours(data: str, sentences: int, **changes: Any) -> tuple[model.BERTNERWithPOS, NERDatasetWithPOS]:
+def our_model(data: str, sentences: int, **changes: Any) -> tuple[model.BERTNERWithPOS, NERDatasetWithPOS]:
     params = Params(data=data, max_sentences=sentences, **changes)
     corpus, split = load(params, runs.ROOT)
     vocabulary = Vocabulary.of(corpus, params.pos)
@@ -67,7 +67,7 @@ def _ours(data: str, sentences: int, **changes: Any) -> tuple[model.BERTNERWithP
 
 def source(data: str, sentences: int) -> Callable[[], float]:
     """(a) The slides' loop: everything padded to 160 pieces, fp32, torch's default attention, encoder dropout 0.1."""
-    net, windows = _ours(data, sentences, encoder_dropout=0.1)
+    net, windows = our_model(data, sentences, encoder_dropout=0.1)
     net.bert.set_attn_implementation("sdpa")
     loader = DataLoader(windows, BATCH, shuffle=True, collate_fn=lambda items: windows.collate(items, 160))
     optimizer, where = torch.optim.AdamW(net.parameters(), lr=2e-5), training.device()
@@ -87,7 +87,7 @@ def source(data: str, sentences: int) -> Callable[[], float]:
 
 def ours(data: str, sentences: int) -> Callable[[], float]:
     """(d) `training.fit` with the default parameters."""
-    net, windows = _ours(data, sentences)
+    net, windows = our_model(data, sentences)
     params = Params(epochs=1, batch_size=BATCH)
 
     def epoch() -> float:
@@ -108,7 +108,7 @@ def trainer_best(data: str, sentences: int) -> Callable[[], float]:
 
 
 def _trainer(data: str, sentences: int, pad_to_multiple_of: int | None, **settings: Any) -> Callable[[], float]:
-    _, windows = _ours(data, sentences)
+    _, windows = our_model(data, sentences)
     path, _ = encoder.locate(Params())
     names = ("input_ids", "attention_mask", "labels")
     rows = [{name: windows[i][name].tolist() for name in names} for i in range(len(windows))]

@@ -43,9 +43,8 @@ def report(table: pd.DataFrame, predicted: str = "predicted", strict: bool = Fal
     mode = {"mode": "strict", "scheme": IOB2} if strict else {}
     result = classification_report(sequences(table, "gold"), sequences(table, predicted), digits=4, zero_division=0,
                                    output_dict=not as_text, **mode)
-    if as_text:
-        return result
-    return {row: {k: int(v) if k == "support" else float(v) for k, v in values.items()} for row, values in result.items()}
+    return result if as_text else {
+        row: {k: int(v) if k == "support" else float(v) for k, v in values.items()} for row, values in result.items()}
 
 
 def scores(table: pd.DataFrame, predicted: str = "predicted") -> dict[str, Any]:

@@ -120,11 +120,9 @@ class Params(BaseModel):
     @classmethod
     def create(cls, values: Mapping[str, Any], origin: str) -> Self:
         """Check `values` (name → value); `origin` says in messages where they stand. Raises ValueError."""
-        for name in values:
-            if name not in cls.model_fields:
-                close = suggestion(name, cls.model_fields)
-                raise ValueError(f"{origin}: unknown parameter {shown(name)}"
-                                 f"{close or '; known are: ' + ', '.join(cls.model_fields)}")
+        for name in (name for name in values if name not in cls.model_fields):
+            close = suggestion(name, cls.model_fields) or f"; known are: {', '.join(cls.model_fields)}"
+            raise ValueError(f"{origin}: unknown parameter {shown(name)}{close}")
         try:
             return cls(**values)
         except ValidationError as error:

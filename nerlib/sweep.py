@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from nerlib.params import Params
 from nerlib.plan import Plan
 from nerlib.provenance import committed
-from nerlib.runs import Run
+from nerlib.runs import Run, command_line
 
 CORPUS = {"data", "data_validation", "data_test"}  # where it lies may differ; fingerprints tell whether it is the same
 
@@ -82,10 +82,8 @@ class Sweep(Plan):
         """The command line of one run, after `python -m nerlib`; `data` takes the place of the layers' corpus. A final
         enters the test ledger."""
         values = self.runs()[run] | ({"data": data} if data else {})
-        words = [word for name, value in values.items() for word in ("-p", name, str(value).lower()
-                                                                     if isinstance(value, bool) else str(value))]
         final = any(run == f"{self.name}-{cell}-{values['seed']}" for cell in self.finals)
-        return [*map(str, self.files()), *words, "--only", "03", *(["--final"] if final else [])]
+        return [*map(str, self.files()), *command_line(values), "--only", "03", *(["--final"] if final else [])]
 
     def comparison(self, declared: bool) -> list[str]:
         """The command line of the sweep's comparison, after `python -m nerlib`."""

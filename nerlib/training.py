@@ -203,7 +203,7 @@ def describe(params: Params, data: Corpus, split: Split, result: Training) -> di
 def training_key(params: Params, split: Split) -> str:
     """sha256 over all that a training's result depends on: parameters, data, encoder, the sources of this package, versions.
     But for the number of threads: others round otherwise, which is no reason to make a finished training again, and
-    `runs.repeat` takes as many as the run that it repeats had."""
+    `repeat.repeat` takes as many as the run that it repeats had."""
     sources = [path.read_text("utf-8") for path in SOURCES]
     settings = params.model_dump(exclude=NOT_TRAINING)
     content = [settings, split.fingerprint, split.training_fingerprint, encoder.origin(params),

@@ -21,7 +21,7 @@ import pytest
 from bs4 import BeautifulSoup
 from playwright.sync_api import expect
 
-from nerlib import plots, report, results, runs, search
+from nerlib import plots, repeat, report, results, runs, search
 
 pytestmark = pytest.mark.slow
 NAMES = {  # entity type → its names; each is someone else's program somewhere: in HTML, Markdown, LaTeX, Jinja, a spreadsheet
@@ -317,7 +317,7 @@ def test_training_in_jupyterlab_gives_the_bytes_that_papermill_gives(chromium, l
     parameters = runs.read_json(hostile / "run.json")["changed"]
     page = chromium.new_page()
     lab(page, "03_training", **parameters | {"run": f"{hostile.name}-lab"})
-    assert runs.compare(hostile, hostile.with_name(f"{hostile.name}-lab")) == []
+    assert repeat.compare(hostile, hostile.with_name(f"{hostile.name}-lab")) == []
     page.close()
 
 

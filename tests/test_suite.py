@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from seqeval.metrics import classification_report
 from seqeval.scheme import IOB2
 
-from nerlib import report, results, runs, training
+from nerlib import repeat, report, results, runs, training
 from nerlib.params import Params
 from nerlib.split import load
 
@@ -307,7 +307,7 @@ def test_run_made_again_is_the_same_byte_by_byte_and_another_seed_is_not(finishe
         rows = pd.read_parquet(again / "predictions.parquet")
         rows.loc[:2, "predicted"] = "B-new"
         rows.to_parquet(again / "predictions.parquet", index=False)
-        assert runs.compare(folder, again) == [
+        assert repeat.compare(folder, again) == [
             f"predictions.parquet differs: 3 of {len(rows):,} words have another tag",
             "model/model.safetensors differs: the largest difference of two numbers is 0.25"]
     finally:
@@ -316,7 +316,7 @@ def test_run_made_again_is_the_same_byte_by_byte_and_another_seed_is_not(finishe
     for seed, same in ((params.seed, True), (params.seed + 1, False)):  # in this process, without notebook and papermill
         here = tmp_path / str(seed)
         training.train(params.model_copy(update={"seed": seed}), *load(params, runs.ROOT), here)
-        assert (not runs.compare(folder, here)) == same
+        assert (not repeat.compare(folder, here)) == same
 
 
 @pytest.mark.slow
@@ -335,7 +335,7 @@ def test_a_repeat_trains_again_whatever_an_earlier_one_left_in_bf16_too(tiny, sl
         shutil.copytree(folder / "model", again / "model")  # one that was finished
         for name in ("predictions.parquet", "scores.npy", "history.csv", "training.parquet"):
             shutil.copy(folder / name, again)
-        assert runs.repeat(folder) == []  # through papermill what was made here without it
+        assert repeat.repeat(folder) == []  # through papermill what was made here without it
         record = runs.read_json(again / "model/training.json")
         assert record["made"]["completed"] > made.record["made"]["completed"] and record["resumed_at"] == []
     finally:
