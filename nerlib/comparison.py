@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nerlib import decoding, evaluation, runs, statistics
+from nerlib import evaluation, runs, statistics
 from nerlib.params import NAME, Params
 from nerlib.runs import Run
 
@@ -89,15 +89,8 @@ class Comparison:
 
     def table(self, run: Run, decoder: str = "") -> pd.DataFrame:
         """The part's rows of one run's predictions; with `decoder` ("argmax", "viterbi") decoded that way instead."""
-        mine = (run.predictions["part"] == self.part).to_numpy()
-        table = run.predictions[mine].reset_index(drop=True)
-        if decoder == "argmax":
-            return table.assign(predicted=table["argmax"])
-        if decoder == "viterbi":
-            offsets = np.append(np.flatnonzero(table["position"] == 0), len(table))
-            ids = decoding.viterbi(run.scores[mine], offsets, run.metrics["tags"])
-            return table.assign(predicted=np.array(run.metrics["tags"], object)[ids])
-        return table
+        table = run.predictions[run.predictions["part"] == self.part].reset_index(drop=True)
+        return table.assign(predicted=table[decoder]) if decoder else table
 
     @cache  # noqa: B019 – a comparison lives as long as its notebook
     def counts(self, name: str, seed: int, by: str = "type",

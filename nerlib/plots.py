@@ -1,7 +1,6 @@
 """One function per figure. Each returns the figure and its alternative text, which says what the figure shows."""
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from seaborn.utils import relative_luminance
 from nerlib import pictures
 from nerlib.evaluation import KINDS
 from nerlib.runs import write_atomically
-from nerlib.statistics import span
 
 # Okabe and Ito's colours (2008), told apart in colour blindness; GMB's types keep theirs in every figure of every run.
 BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW, GREY = (
@@ -54,7 +52,8 @@ def save(picture: Picture, path: Path) -> None:
     plt.close(figure)
 
 
-def _axes(height: float, title: str, x: str, y: str, width: float = WIDTH) -> tuple[Figure, plt.Axes]:
+def canvas(height: float, title: str, x: str, y: str, width: float = WIDTH) -> tuple[Figure, plt.Axes]:
+    """A figure of so many inches with one pair of axes."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(width, height))
         axes.set(xlabel=x, ylabel=y)
@@ -65,7 +64,7 @@ def _axes(height: float, title: str, x: str, y: str, width: float = WIDTH) -> tu
 def bars(values: pd.Series, title: str, x: str, y: str, form: str = "{:,.0f}", colour: Sequence[str] | str = BLUE,
          notes: Sequence[str] | None = None) -> Picture:
     """Horizontal bars, one a row of `values`, each labelled with its value (`form`) and, if given, its note."""
-    figure, axes = _axes(max(2.6, 1.2 + 0.36 * len(values)), title, x, y)
+    figure, axes = canvas(max(2.6, 1.2 + 0.36 * len(values)), title, x, y)
     labels = [form.format(value) + (f"  ({note})" if note else "")
               for value, note in zip(values, notes if notes is not None else [""] * len(values), strict=True)]
     axes.bar_label(axes.barh([str(name) for name in values.index], values, color=colour), labels, padding=6)
@@ -79,7 +78,7 @@ def bars(values: pd.Series, title: str, x: str, y: str, form: str = "{:,.0f}", c
 
 def histogram(values: np.ndarray, title: str, x: str, y: str, limit: int | None = None) -> Picture:
     """Distribution of whole numbers, with median, 99th percentile and, if given, a limit marked."""
-    figure, axes = _axes(3.2, title, x, y)
+    figure, axes = canvas(3.2, title, x, y)
     step = max(1, (top := int(max(values.max(), limit or 0))) // 80)
     axes.hist(values, bins=np.arange(0.5, top + 0.5 + step, step), color=BLUE)
     marks = {"median": np.median(values), "99th percentile": np.percentile(values, 99)} | ({"limit": limit} if limit else {})
@@ -100,7 +99,7 @@ def matrix(counts: pd.DataFrame, title: str, x: str, y: str, blank: Sequence[tup
     share = counts.div(counts.sum(axis=1).replace(0, np.nan), axis=0)
     wide = counts.shape[1] > 11  # then the room of a colour bar, which repeats what the cells say, is better given to these
     width = min(WIDEST, max(WIDTH, 1.6 + 0.62 * counts.shape[1]))
-    figure, axes = _axes(1.6 + 0.5 * counts.shape[0], title, x, y, width)
+    figure, axes = canvas(1.6 + 0.5 * counts.shape[0], title, x, y, width)
     words = counts.map(lambda n: "" if np.isnan(n) or n == 0 else f"{n:,.0f}") \
         + share.map(lambda s: "" if np.isnan(s) or s == 0 else f"\n{s:.0%}" if s >= 0.005 else "\n<1%")
     sns.heatmap(share.fillna(0), ax=axes, annot=words, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 9},
@@ -140,7 +139,7 @@ def learning_curves(history: pd.DataFrame) -> Picture:
 def f1_by_type(reports: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
     """F1 of each type and the micro average, a marker a scored system; `reports`: system → seqeval's output_dict."""
     rows = [row for row in next(iter(reports.values())) if row not in ("macro avg", "weighted avg")]
-    figure, axes = _axes(1.3 + 0.4 * len(rows), title, "F1 (seqeval default)", "entity type")
+    figure, axes = canvas(1.3 + 0.4 * len(rows), title, "F1 (seqeval default)", "entity type")
     said = []
     for (name, report), colour, marker in zip(reports.items(), (BLUE, ORANGE, GREEN, PINK), "os^D", strict=False):
         points = [(report[row]["f1-score"], row) for row in rows if row in report]
@@ -152,52 +151,16 @@ def f1_by_type(reports: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
     return figure, f"{title}. " + "; ".join(said)
 
 
-def forest(verdicts: Mapping[str, Mapping[str, Any]], title: str) -> Picture:
-    """Differences of F1 with their 95 % intervals, a row a comparison; the margin of equivalence is shaded.
-
-    `verdicts`: comparison → its row, as statistics.family gives it."""
-    figure, axes = _axes(1.6 + 0.5 * len(verdicts), title, "difference of micro F1", "comparison")
-    margin, said = next(iter(verdicts.values()))["margin"], []
-    axes.axvspan(-margin, margin, color="#eeeeee", zorder=0)
-    axes.axvline(0, color="black", linewidth=0.8)
-    for row, (name, verdict) in enumerate(verdicts.items()):
-        for kind, label, colour, marker, shift in (
-                ("t_interval", "seeds (t)", BLUE, "o", -0.2), ("interval", "both", "black", "D", 0),
-                ("bootstrap_interval", f"{verdict['unit']}s (bootstrap)", ORANGE, "s", 0.2)):
-            axes.plot(verdict[kind], [row + shift] * 2, color=colour, linewidth=2, label=label if row == 0 else None)
-            axes.plot(verdict["difference"], row + shift, marker, color=colour, markersize=5)
-        axes.annotate(verdict["verdict"], (1.01, row), xycoords=("axes fraction", "data"), va="center")
-        both, seeds, drawn = (span(verdict[kind]) for kind in ("interval", "t_interval", "bootstrap_interval"))
-        said.append(f"{name} {verdict['difference']:+.4f}, {both} (seeds {seeds}, bootstrap {drawn}): {verdict['verdict']}")
-    axes.set_yticks(range(len(verdicts)), list(verdicts))
-    axes.set_ylim(len(verdicts) - 0.5, -0.5)  # the first on top
-    figure.legend(frameon=False, ncols=3, loc="outside lower center", title="95 % interval over new")
-    return figure, f"{title}, with 95 % intervals; equivalence margin ±{margin}. " + "; ".join(said)
-
-
-def differences(table: pd.DataFrame, title: str, x: str) -> Picture:
-    """Mean differences of F1: a row a comparison, a marker a slice (column of `table`)."""
-    figure, axes = _axes(1.6 + 0.42 * len(table), title, "difference of F1 (mean over seeds)", "comparison")
-    for column, colour, marker in zip(table.columns, colours(table.columns), itertools.cycle("os^DvP*X"), strict=False):
-        axes.plot(table[column], range(len(table)), marker, color=colour, markersize=8, label=column)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.locator_params(axis="x", nbins=6)
-    axes.set_yticks(range(len(table)), list(table.index))
-    axes.invert_yaxis()
-    axes.grid(axis="x", color="#dddddd")
-    axes.legend(frameon=False, title=x, loc="upper left", bbox_to_anchor=(1, 1))
-    return figure, f"{title}. " + "; ".join(
-        f"{name}: " + ", ".join(f"{column} {value:+.3f}" for column, value in row.items()) for name, row in table.iterrows())
-
-
-def parallel(table: pd.DataFrame, score: str, title: str) -> Picture:
-    """Parallel coordinates: an axis a column, a line a row, darker the higher its `score`; the best is drawn thick."""
+def parallel(table: pd.DataFrame, score: str, title: str, logarithmic: Collection[str] = ()) -> Picture:
+    """Parallel coordinates: an axis a column, of `logarithmic` ones on that scale, a line a row, darker the higher its `score`;
+    the best is drawn thick."""
     names = [name for name in table.columns if name != score] + [score]
     numbers = table[names].apply(lambda column: column if pd.api.types.is_numeric_dtype(column) and column.dtype != bool
                                  else pd.Series(pd.factorize(column, sort=True)[0], column.index))
+    numbers = numbers.apply(lambda column: np.log(column) if column.name in logarithmic else column)
     spread = (numbers.max() - numbers.min()).replace(0, 1)
     heights, shade = (numbers - numbers.min()) / spread, plt.get_cmap("cividis_r")
-    figure, axes = _axes(3.8, title, "parameter", "lowest to highest value", width=min(WIDEST, max(WIDTH, 1.4 * len(names))))
+    figure, axes = canvas(3.8, title, "parameter", "lowest to highest value", width=min(WIDEST, max(WIDTH, 1.4 * len(names))))
     best, texts = table[score].idxmax(), table.map(lambda value: f"{value:.3g}" if isinstance(value, float) else str(value))
     for row in table[score].sort_values().index:
         axes.plot(range(len(names)), heights.loc[row], color=shade(heights.loc[row, score]), linewidth=3 if row == best else 1)
@@ -206,7 +169,8 @@ def parallel(table: pd.DataFrame, score: str, title: str) -> Picture:
         for end, row, where in ((0, heights[name].idxmin(), "top"), (1, heights[name].idxmax(), "bottom")):
             axes.annotate(texts.loc[row, name], (at, end), ha="center", va=where, textcoords="offset points",
                           xytext=(0, -3 if end == 0 else 3))
-    axes.set(xlim=(-0.4, len(names) - 0.6), ylim=(-0.1, 1.1), yticks=[], xticks=range(len(names)), xticklabels=names)
+    axes.set(xlim=(-0.4, len(names) - 0.6), ylim=(-0.1, 1.1), yticks=[], xticks=range(len(names)),
+             xticklabels=[f"{name}\n(log)" if name in logarithmic else name for name in names])
     axes.tick_params(axis="x", rotation=20 if len(names) > 6 else 0)
     axes.spines["left"].set_visible(False)
     said = ", ".join(f"{name} {texts.loc[best, name]}" for name in names[:-1])
@@ -219,7 +183,7 @@ def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
     wrong = aligned[aligned["kind"] != "correct"]
     types = wrong["gold"].where(wrong["kind"] != "spurious", wrong["predicted"])
     counts = pd.crosstab(types, wrong["kind"]).reindex(columns=kinds, fill_value=0)
-    figure, axes = _axes(1.7 + 0.42 * len(counts), title, "mentions", "entity type")
+    figure, axes = canvas(1.7 + 0.42 * len(counts), title, "mentions", "entity type")
     left = np.zeros(len(counts))
     for kind, colour, hatch in zip(kinds, (SKY, ORANGE, PINK, BLUE, GREY), ("", "//", "xx", "..", ""), strict=True):
         axes.barh(counts.index, counts[kind], left=left, color=colour, hatch=hatch, edgecolor="white", label=kind)
@@ -233,7 +197,7 @@ def error_kinds(aligned: pd.DataFrame, title: str) -> Picture:
 def calibration(curves: Mapping[str, tuple[pd.DataFrame, float]], title: str) -> Picture:
     """Share of correct mentions against the model's confidence (log odds, since most are close to 1), in bins of equally many
     mentions; `curves`: name → bins and Brier score, as evaluation.calibration gives them."""
-    figure, axes = _axes(4, title, "confidence (mean of the bin; scale of log odds)", "share of correct mentions", width=6)
+    figure, axes = canvas(4, title, "confidence (mean of the bin; scale of log odds)", "share of correct mentions", width=6)
     said, ends = [], [0.9]
     for (name, (bins, brier)), colour, marker in zip(curves.items(), (BLUE, ORANGE), "os", strict=False):
         ends += (at := bins["confidence"].astype(float).clip(1e-6, 1 - 1e-6)).tolist()  # 1 itself has no place on this scale

@@ -60,8 +60,8 @@ def table(data: Corpus, sentences: np.ndarray, part: str, prediction: Prediction
           given: np.ndarray | None) -> pd.DataFrame:
     """One row a word: part, sentence (index in the file), position, word, pos (the corpus's), pos_used (what the model
     embedded: a given tag, or its own most probable one for the mixture of all), pos_predicted (by its POS head), gold,
-    predicted, argmax, confidence = P(predicted) and loss = -ln P(gold). `given` (words of the corpus,): as
-    `features.given_pos` says."""
+    predicted, argmax and viterbi (as each decoder would have it), confidence = P(predicted) and loss = -ln P(gold). `given`
+    (words of the corpus,): as `features.given_pos` says."""
     rows = data.table(sentences)
     own = None if prediction.pos is None else np.array(vocabulary.pos, object)[prediction.pos]
     rows.insert(0, "part", part)
@@ -69,7 +69,9 @@ def table(data: Corpus, sentences: np.ndarray, part: str, prediction: Prediction
     rows.insert(6, "pos_predicted", own)
     labels, scores, every = np.array(vocabulary.labels, object), prediction.scores, np.arange(len(rows))
     gold = pd.Categorical(rows["gold"], categories=vocabulary.labels).codes
+    offsets = np.append(np.flatnonzero(rows["position"] == 0), len(rows))
     return rows.assign(predicted=labels[prediction.labels], argmax=labels[scores.argmax(1)],
+                       viterbi=labels[decoding.viterbi(scores, offsets, vocabulary.labels)],
                        confidence=np.exp(scores[every, prediction.labels]), loss=-scores[every, gold])
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ def committed(file: Path, commit: str | None) -> str | None:
                               encoding="utf-8", check=True).stdout
     except (FileNotFoundError, subprocess.CalledProcessError):
         return None
+
+
+def commit(git: Mapping[str, Any]) -> str:
+    """What a run's record says of its commit, in short."""
+    changed = {True: "", False: " with uncommitted changes", None: ""}[git["clean"]]
+    return (git["commit"] or "unknown")[:10] + changed
 
 
 def provenance() -> dict[str, Any]:

@@ -72,7 +72,8 @@ def searched(hostile):
                          log_between={"learning_rate": (1e-4, 1e-2)}, between={"dropout": (0, 0.5)},
                          among={"pos": ["none", "corpus"]})
     study = plan.study()
-    study.set_user_attr("git", {"commit": "0123456789ab", "clean": True})
+    for name, value in (("git", {"commit": "0123456789ab", "clean": True}), ("commits", []), ("data", {})):
+        study.set_user_attr(name, value)
     for number in range(plan.trials):
         trial = study.ask()
         plan.suggest(trial)

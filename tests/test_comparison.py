@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from seqeval.metrics import f1_score
 
-from nerlib import evaluation, results, runs, statistics, training
+from nerlib import evaluation, paper, provenance, results, results_page, runs, statistics, training
 from nerlib.comparison import Comparison, differing
 from nerlib.params import Params
 from nerlib.split import load
@@ -254,7 +254,8 @@ def test_published_comparison_has_a_page_with_its_numbers_and_no_sentence(compar
     page = (tmp_path / "README.md").read_text("utf-8")
     assert "**Question.** Which, and why?" in page and "**Limits.** One toy corpus." in page and content["methods"] in page
     for cell, row in content["scores"].items():
-        assert f"| {cell} | {row['mean']:.4f} | {row['sd']:.4f} | {row['low']:.4f} to {row['high']:.4f} | 3 |" in page
+        assert (f"| {cell} | {row['mean']:.4f} | {row['sd']:.4f} | {row['low']:.4f} to {row['high']:.4f} | 3 | "
+                f"{row['illegal tags']:,.1f} | {content['types_f1'][cell]['geo']:.4f} |") in page
     for title, row in content["comparisons"].items():
         [line] = [line for line in page.split("\n") if line.startswith(f"| {title} | {row['difference']:+.4f} |")]
         assert row["verdict"] in line
@@ -319,7 +320,7 @@ def test_a_parameter_that_an_older_run_does_not_know_had_its_default_there():
 def test_latex_is_escaped_and_each_column_has_its_form():
     table = pd.DataFrame({"p_holm": [0.0123456, 1.0], "verdict": ["a & b", "100 %"],
                           "interval": [[-0.001, 0.002], [None, None]]}, index=["x_1 - y_2", "$"]).astype({"p_holm": object})
-    lines = results.latex(table, {"interval": statistics.span}).splitlines()
+    lines = paper.latex(table, {"interval": statistics.span}).splitlines()
     assert lines[0] == r"\begin{tabular}{lrrr}" and lines[2] == r" & p holm & verdict & interval \\"
     assert lines[4:6] == [r"x\_1 - y\_2 & 0.0123 & a \& b & -0.0010 to +0.0020 \\", r"\$ & 1.0000 & 100 \% & – \\"]
 
@@ -330,16 +331,44 @@ def test_latex_is_escaped_and_each_column_has_its_form():
      ["We tested 2 comparisons, declared in the plan before the runs.", "t intervals over 2 or 3 seeds"], ["one seed alone"])])
 def test_methods_say_what_was_done(nine, verdicts, wanted, unwanted):
     rows = {title: row | {"unit": "block", "units": 96} for title, row in verdicts.items()}
-    text = results.methods(Comparison.of(nine), rows, "the plan" if len(rows) == 2 else "")
+    text = paper.methods(Comparison.of(nine), rows, "the plan" if len(rows) == 2 else "")
     assert all(part in text for part in [*wanted, "resamples over 96 blocks of 100 neighbouring sentences"])
     assert not any(part in text for part in unwanted)
+
+
+def test_a_comparison_on_the_results_page_tells_of_rare_types_pos_accuracy_and_one_seed():
+    score = {"mean": 0.8, "sd": 0.01, "low": 0.78, "high": 0.82, "seeds": 3, "illegal tags": 0.4, "POS accuracy": None}
+    test = {"difference": 0.01, "interval": [0.001, 0.019], "t_interval": [None, None], "bootstrap_interval": [0.002, 0.018],
+            "p_holm": 0.01234, "verdict": "undecided", "smallest_detectable": None}
+    text = results_page.comparison("name", {
+        "question": "Which?", "methods": "So.", "limits": "One.", "part": "test", "comparisons": {"b - a": test},
+        "types_f1": {"a": {"per": 0.7}, "b": {"per": 0.71, "a|b": 0.0}},
+        "scores": {"a": score, "b": score | {"POS accuracy": 0.98, "sd": None, "low": None, "high": None, "seeds": 1}}})
+    rows = [line for line in text.split("\n") if line.startswith("|")]
+    assert rows == [
+        "| configuration | micro F1 | sd | t interval of the mean | seeds | illegal tags | POS accuracy | "
+        "<code>a&#124;b</code> | <code>per</code> |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| a | 0.8000 | 0.0100 | 0.7800 to 0.8200 | 3 | 0.4 | – | – | 0.7000 |",
+        "| b | 0.8000 | – | – | 1 | 0.4 | 0.9800 | 0.0000 | 0.7100 |",
+        "| comparison | difference | interval | over seeds (t) | over sentences (bootstrap) | p (Holm) | verdict | smallest "
+        "detectable |", "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| b - a | +0.0100 | +0.0010 to +0.0190 | – | +0.0020 to +0.0180 | 0.0123 | undecided | – |"]
+    assert "- **undecided**: b - a (+0.0100)" in text and "the accuracy of the model’s own POS tags" in text
+
+
+def test_the_answer_names_every_verdict_with_its_difference():
+    rows = {"a - b": ("undecided", 0.00123), "c - b": ("difference", -0.02), "d - b": ("undecided", 0.0)}
+    verdicts = {title: {"verdict": verdict, "difference": value} for title, (verdict, value) in rows.items()}
+    assert paper.answer(verdicts, "test") == (
+        "Differences of micro F1 on the test part, by verdict:\n\n"
+        "- **difference**: c - b (-0.0200)\n- **undecided**: a - b (+0.0012); d - b (+0.0000)")
 
 
 @pytest.mark.parametrize("git, said", [
     ({"commit": "a" * 40, "clean": True}, "a" * 10), ({"commit": None, "clean": None}, "unknown"),
     ({"commit": "a" * 40, "clean": False}, "aaaaaaaaaa with uncommitted changes")])
 def test_a_commit_in_short(git, said):
-    assert results.commit(git) == said
+    assert provenance.commit(git) == said
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from nerlib import evaluation, highlight, plots
+from nerlib import evaluation, forest, highlight, plots
 
 MATRIX = pd.DataFrame([[90, 7, 3], [0, 40, 10], [2, 0, 0]], index=["geo", "per", "SPURIOUS"], columns=["geo", "per", "MISSED"])
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "training_loss": [0.9, 0.4, 0.25], "validation_loss": [0.5, 0.375, 0.411],
@@ -48,7 +48,7 @@ FIGURES = {  # function → its arguments, and what its alternative text must sa
                    ["model: geo 0.81, per 0.72, micro avg 0.77", "lookup: geo 0.61, per 0.52, micro avg 0.57"]),
     "error_kinds": ((ALIGNED, "Errors"),
                     ["geo: boundary 0, type 1, both 1, missed 1, spurious 1", "per: boundary 1, type 0"]),
-    "forest": ((VERDICTS, "Differences"), [
+    "intervals": ((VERDICTS, "Differences"), [
         "a - b +0.0102, +0.0052 to +0.0152 (seeds +0.0062 to +0.0142, bootstrap +0.0082 to +0.0122): difference",
         "c - b -0.0011", "margin ±0.003"]),
     "differences": ((DIFFERENCES, "By type", "type"), ["a - b: geo +0.012, per +0.000", "c - b: geo -0.003, per +0.021"]),
@@ -67,7 +67,8 @@ def close_figures():
 
 def draw(name):
     arguments, said = FIGURES[name]
-    return *getattr(plots, name)(*arguments), said
+    module = forest if name in ("intervals", "differences") else plots
+    return *getattr(module, name)(*arguments), said
 
 
 def texts(axes):
@@ -75,9 +76,9 @@ def texts(axes):
 
 
 def test_every_public_figure_is_tested_here():
-    public = {name for name, function in inspect.getmembers(plots, inspect.isfunction)
-              if function.__module__ == plots.__name__ and not name.startswith("_")}
-    assert public == set(FIGURES) | {"colours", "save", "show"}
+    public = {name for module in (plots, forest) for name, function in inspect.getmembers(module, inspect.isfunction)
+              if function.__module__ == module.__name__ and not name.startswith("_")}
+    assert public == set(FIGURES) | {"canvas", "colours", "save", "show"}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -182,25 +183,65 @@ def test_calibration_of_a_sure_model_has_its_points_apart_and_its_line_where_it_
 
 @pytest.mark.parametrize("count", [1, len(VERDICTS)])
 def test_forest_has_room_around_each_row_and_the_first_on_top(count):
-    figure, _ = plots.forest(dict(itertools.islice(VERDICTS.items(), count)), "Differences")
+    figure, _ = forest.intervals(dict(itertools.islice(VERDICTS.items(), count)), "Differences")
     [axes] = figure.axes
-    assert axes.get_ylim() == (count - 0.5, -0.5)
+    bottom, top = axes.get_ylim()
+    assert bottom - top == pytest.approx(count) and top < -0.5 and bottom > count - 1  # a name stands above each row
+
+
+NAMES = ["a - b", "none-shape-true - none-shape-false",
+         "(corpus-shape-false - none-shape-false) - (corpus-shape-true - none-shape-true)", f"{'x' * 90} - {'y' * 40}"]
+
+
+@pytest.mark.parametrize("made", [
+    lambda: forest.intervals({name: VERDICTS["a - b"] | {"verdict": "no difference"} for name in NAMES}, "Differences"),
+    lambda: forest.differences(pd.DataFrame({"geo": [0.01, 0.02, -0.03, 0.1], "per": 0.0}, NAMES), "Types", "type")])
+def test_names_of_comparisons_take_no_room_from_their_differences(made):
+    figure, _ = made()
+    [axes] = figure.axes
+    figure.draw_without_rendering()
+    whole, inside = figure.bbox, axes.get_window_extent()
+    assert inside.width > 0.75 * whole.width
+    assert [re.sub(r"\s", "", text) for text in texts(axes)[:4]] == [name.replace(" ", "") for name in NAMES]
+    shown = [text.get_window_extent() for text in axes.texts]
+    rows = [axes.transData.transform((0, row))[1] for row in range(4)]
+    for box, row, before in zip(shown[:4], rows, [inside.y1, *rows[:3]], strict=True):
+        assert row < box.y0 < box.y1 < before and inside.x0 < box.x0 < box.x1 < inside.x1
+    assert all(whole.x0 <= box.x0 < box.x1 <= whole.x1 for box in shown)
+    ticks = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(ticks))
 
 
 def test_forest_draws_the_three_intervals_of_each_comparison_and_its_verdict():
-    figure, _ = plots.forest(VERDICTS, "Differences")
+    figure, _ = forest.intervals(VERDICTS, "Differences")
     axes = figure.axes[0]
     drawn = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 2]
     spans = [tuple(np.round(ends, 4)) for ends in drawn]
     assert spans == [(0.0062, 0.0142), (0.0052, 0.0152), (0.0082, 0.0122),
                      (-0.0051, 0.0029), (-0.0061, 0.0039), (-0.0031, 0.0009)]
     assert [text.get_text() for text in figure.legends[0].texts] == ["seeds (t)", "both", "blocks (bootstrap)"]
-    assert texts(axes) == ["difference", "undecided"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a - b", "c - b"] and axes.yaxis_inverted()
+    assert texts(axes) == ["a - b", "c - b", "difference", "undecided"] and axes.yaxis_inverted()
+    assert [(text.xy[1], text.get_text()) for text in axes.texts[:2]] == [(0, "a - b"), (1, "c - b")]
+
+
+def test_forest_of_one_seed_draws_the_interval_over_sentences_alone():
+    nothing = {"t_interval": [np.nan] * 2, "interval": [np.nan] * 2}
+    figure, alt = forest.intervals({name: row | nothing for name, row in VERDICTS.items()}, "Differences")
+    drawn = [tuple(np.round(line.get_xdata(), 4)) for line in figure.axes[0].lines if line.get_linewidth() == 2]
+    assert drawn == [(0.0082, 0.0122), (-0.0031, 0.0009)] and "seeds –, bootstrap +0.0082" in alt
+    assert [text.get_text() for text in figure.legends[0].texts] == ["blocks (bootstrap)"]
+
+
+def test_differences_of_one_comparison_leave_room_for_the_legend_of_many_types():
+    many = pd.DataFrame({name: [0.01] for name in "abcdefghijklmnop"}, index=["a - b"])
+    figure, _ = forest.differences(many, "Types", "type")
+    figure.draw_without_rendering()
+    box = figure.axes[0].get_legend().get_window_extent()
+    assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
 
 
 def test_differences_are_drawn_in_the_row_of_their_comparison():
-    figure, _ = plots.differences(DIFFERENCES, "By type", "type")
+    figure, _ = forest.differences(DIFFERENCES, "By type", "type")
     points = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines
               if not line.get_label().startswith("_")}
     assert points == {"geo": ([0.012, -0.003], [0, 1]), "per": ([0.0, 0.021], [0, 1])}
@@ -447,3 +488,14 @@ def test_copied_sentence_keeps_the_blanks_at_which_its_lines_end(styled):
     copied = page.evaluate("(getSelection().selectAllChildren(document.querySelector('p[dir]')), getSelection().toString())")
     assert copied.strip() == LONG
     page.close()
+
+
+def test_parallel_coordinates_stand_where_their_values_are():
+    trials = pd.DataFrame({"rate": [1e-4, 1e-3, 1e-2], "dropout": [0.0, 0.1, 0.4], "value": [0.5, 0.8, 0.6]})
+    figure, _ = plots.parallel(trials, "value", "Trials", {"rate"})
+    [axes] = figure.axes
+    heights = sorted(tuple(np.round(line.get_ydata(), 6)) for line in axes.lines)
+    assert heights == [(0, 0, 0), (0.5, 0.25, 1), (1, 1, round(1 / 3, 6))]
+    assert [line.get_linewidth() for line in axes.lines if line.get_ydata()[-1] == 1] == [3]  # the best
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["rate\n(log)", "dropout", "value"]
+    assert texts(axes) == ["0.0001", "0.01", "0", "0.4", "0.5", "0.8"]

@@ -155,13 +155,13 @@ def test_predictions_hold_every_word_of_validation_and_test_once_and_in_order(mi
     params, data, split, result, folder, _ = minilm
     rows = result.predictions
     assert rows.columns.tolist() == ["part", "sentence", "position", "word", "pos", "pos_used", "pos_predicted", "gold",
-                                     "predicted", "argmax", "confidence", "loss"]
+                                     "predicted", "argmax", "viterbi", "confidence", "loss"]
     expected = [(part, index, position, data.words[row], data.pos[row], data.pos[row], data.tags[row])
                 for part, sentences in (("validation", split.validation), ("test", split.test)) for index in sentences
                 for position, row in enumerate(range(data.offsets[index], data.offsets[index + 1]))]
     assert list(rows.drop(columns="pos_predicted").iloc[:, :7].itertuples(index=False, name=None)) == expected
     assert rows["pos_predicted"].isna().all()
-    assert {str(rows[name].dtype) for name in ("part", "word", "pos", "pos_used", "gold", "predicted", "argmax")} == {"str"}
+    assert {str(rows[name].dtype) for name in ("part", "word", "pos", "pos_used", "gold", "argmax", "viterbi")} == {"str"}
     assert {str(rows[name].dtype) for name in ("sentence", "position")} == {"int32"}
     assert result.scores.dtype == rows["confidence"].dtype == rows["loss"].dtype == np.float32
     training_rows = pd.read_parquet(folder / "training.parquet")
@@ -440,12 +440,14 @@ def test_given_tags_of_the_test_part_are_read_where_they_are_the_corpus(train, t
     assert not np.array_equal(again.scores, result.scores)  # else the test above would show nothing
 
 
-def test_viterbi_decodes_the_scores_and_keeps_the_argmax_beside(train, tmp_path):
-    _, data, split, result = train(tmp_path, decoder="viterbi", max_sentences=300, epochs=4)
+@pytest.mark.parametrize("decoder", ["argmax", "viterbi"])
+def test_predictions_are_those_of_the_decoder_with_the_other_beside(train, tmp_path, decoder):
+    _, data, split, result = train(tmp_path, decoder=decoder, max_sentences=300, epochs=4)
     rows, labels = result.predictions, np.array(result.record["labels"], object)
     starts = np.flatnonzero(rows["position"] == 0)
-    assert rows["predicted"].tolist() == labels[decoding.viterbi(result.scores, np.append(starts, len(rows)), labels)].tolist()
-    assert rows["argmax"].tolist() == labels[result.scores.argmax(1)].tolist() != rows["predicted"].tolist()
+    assert rows["viterbi"].tolist() == labels[decoding.viterbi(result.scores, np.append(starts, len(rows)), labels)].tolist()
+    assert rows["argmax"].tolist() == labels[result.scores.argmax(1)].tolist() != rows["viterbi"].tolist()
+    assert rows["predicted"].tolist() == rows[decoder].tolist()
     confidence = np.exp(result.scores[np.arange(len(rows)), [list(labels).index(tag) for tag in rows["predicted"]]])
     np.testing.assert_allclose(rows["confidence"], confidence, rtol=1e-5)
 
