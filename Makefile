@@ -40,7 +40,7 @@ sweep: .venv/installed-sweep ## many runs and their comparison: SWEEP=params/swe
 	@test -n "$(SWEEP)" || { echo "name a sweep: make sweep SWEEP=params/sweeps/pos-shape.yaml"; exit 1; }
 	@$(eval FOUND := $(GPUS))
 	PATH="$(abspath $(BIN)):$$PATH" snakemake --cores all --resources mem_mb=$(MEMORY) $(if $(FOUND),gpu=$(words $(FOUND))) \
-	  --rerun-incomplete --nolock --keep-going --config sweep="$(SWEEP)" $(if $(GIVEN),data="$(abspath $(GIVEN))") \
+	  --rerun-incomplete --nolock --keep-going --show-failed-logs --config sweep="$(SWEEP)" $(if $(GIVEN),data="$(abspath $(GIVEN))") \
 	  $(if $(THREADS),threads=$(THREADS)) $(if $(FOUND),gpus=1 devices="$(FOUND)")
 
 search: .venv/installed-sweep ## a search of hyperparameters: SEARCH=params/searches/NAME.yaml; killed, it goes on where it was

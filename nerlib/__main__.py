@@ -127,17 +127,22 @@ def _execute(folder: Path, notebook: str, params: Params, held: int) -> str:
     command += ["-y", yaml.safe_dump({name: value for name, value in params if name in params.model_fields_set & set(taken)},
                                      sort_keys=False)]
     alone = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}  # nobody sits before it
-    with subprocess.Popen(command, pass_fds=[held], env=alone | {lock.HELD: str(folder / ".lock")}) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
+    for left in (1, 0):
+        with subprocess.Popen(command, pass_fds=[held], env=alone | {lock.HELD: str(folder / ".lock")}) as process:
             try:
-                process.wait(SECONDS)  # Ctrl-C has reached it too
-            except subprocess.TimeoutExpired:
-                kernels = psutil.Process(process.pid).children(recursive=True)
-                process.terminate()
-                psutil.wait_procs(kernels, SECONDS)  # they end when it is gone, and say so
-            return "interrupted"
+                code = process.wait()
+            except KeyboardInterrupt:
+                try:
+                    process.wait(SECONDS)  # Ctrl-C has reached it too
+                except subprocess.TimeoutExpired:
+                    kernels = psutil.Process(process.pid).children(recursive=True)
+                    process.terminate()
+                    psutil.wait_procs(kernels, SECONDS)  # they end when it is gone, and say so
+                return "interrupted"
+        # Jupyter chooses a kernel's ports before the kernel takes them: of two that start at once, one may find them taken.
+        if not code or _error(output) or (folder / "stages" / f"{notebook[:2]}.json").is_file():
+            break
+        print("The kernel ended before its first cell; " + ("once more." if left else "twice."), flush=True)
     # A notebook is complete by its own record only: sys.exit(0) in a cell, too, ends papermill with 0.
     if not code and runs.is_complete(folder, notebook[:2]):
         return ""

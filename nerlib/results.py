@@ -46,8 +46,12 @@ def _run(finished: Run) -> dict[str, Any]:
     if [stage["notebook"] for stage in stages if stage["status"] == "complete"] != list(STAGES):
         raise ValueError(f"reports/{finished.path.name}: not all of {', '.join(STAGES)} are complete; run them first")
     history = pd.read_csv(finished.path / "history.csv").to_dict("records")
-    record = _without_places(finished.record, finished.record["corpus"]["source"].split(" + "), finished.record["parameters"])
-    return {**finished.metrics, "history": history, "run": record, "stages": stages}
+    return {**finished.metrics, "history": history, "run": record(finished), "stages": stages}
+
+
+def record(finished: Run) -> dict[str, Any]:
+    """run.json, but for where files lay on this machine."""
+    return _without_places(finished.record, finished.record["corpus"]["source"].split(" + "), finished.record["parameters"])
 
 
 def _search(folder: Path) -> dict[str, Any]:

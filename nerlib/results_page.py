@@ -40,6 +40,9 @@ def write_page(results: Path) -> Path:
         "*undecided*; intervals are at 95 %.", "",
         f"Declared finals in the [ledger](test-ledger.jsonl): {len(ledger)} scorings of {len(parts)} test parts by "
         f"{_many(len(hashes), 'configuration')}.", "",
+        *(["The archives of [runs](runs) hold what their comparisons are made from, but for the corpus's words:",
+           "`python -m nerlib.archive restore 'NAME-*' -p data PATH` makes the runs' folders again.", ""]
+          if list((results / "runs").glob("*.zip")) else []),
         *(["Single runs, micro F1 (one run says nothing about luck):", "", *single, ""] if single else []),
         *sections, *([tried.read_text("utf-8")] if tried.is_file() else [])])
     write_atomically(results / "README.md", text.rstrip() + "\n")

@@ -118,8 +118,9 @@ class Run:
     path: Path
 
     @classmethod
-    def load(cls, run: str) -> "Run":
-        """The run of that name. Raises FileNotFoundError where notebook 03 has not completed it."""
+    def load(cls, run: str, whole: bool = False) -> "Run":
+        """The run of that name; `whole`: with its scores. Raises FileNotFoundError where notebook 03 has not completed it, or
+        where it was restored from an archive, which has no scores."""
         path = place(run)
         if not (path / "run.json").is_file():
             raise FileNotFoundError(f"reports/{run}/run.json: no finished training under this name; "
@@ -127,6 +128,9 @@ class Run:
         if (path / "stages/03.json").is_file() and not is_complete(path, "03"):
             raise FileNotFoundError(f"reports/{run}/stages/03.json: this training is under way or did not end well; "
                                     f"run notebook 03 with run = {run!r} to its end first")
+        if whole and not (path / "scores.npy").is_file():
+            raise FileNotFoundError(f"reports/{run}/scores.npy: this run was restored from its archive, which has no scores; "
+                                    f"remove reports/{run}, then run notebook 03 with run = {run!r}")
         return cls(path)
 
     @cached_property

@@ -1,5 +1,6 @@
 """Comparisons of finished runs: real ones of a tiny encoder, through the functions and through notebook 05."""
 
+import io
 import itertools
 import json
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+import zipfile
 
 import nbformat
 import numpy as np
@@ -17,7 +19,7 @@ from nbclient import NotebookClient
 from PIL import Image
 from seqeval.metrics import f1_score
 
-from nerlib import evaluation, paper, provenance, results, results_page, runs, statistics, training
+from nerlib import archive, evaluation, paper, provenance, results, results_page, runs, statistics, training
 from nerlib.comparison import Comparison, differing
 from nerlib.params import Params
 from nerlib.split import load
@@ -222,6 +224,88 @@ def test_a_name_that_begins_like_the_prefix_is_found(finish):
     assert found.seeds("pre-none") == found.seeds(f"{found.prefix}pre-none")
     verdict = found.tested(found.contrasts("pre-none:base"))["pre-none - base"]
     assert verdict["verdict"] == "undecided" and verdict["unit"] == "sentence"  # one seed, few sentences
+
+
+# --- archives
+
+@pytest.fixture
+def archived(nine, tmp_path, monkeypatch):
+    """The nine runs' archives in tmp_path, made by the command line, and their folders out of the way."""
+    monkeypatch.setattr(archive, "ARCHIVES", tmp_path / "archives")
+    call(monkeypatch, "keep", nine)
+    folders = [run.path for run in Comparison.of(nine).all]
+    for folder in folders:
+        folder.rename(tmp_path / folder.name)
+    yield [tmp_path / folder.name for folder in folders]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        (tmp_path / folder.name).rename(folder)
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["nerlib.archive", *words])
+    archive.main()
+
+
+def test_restored_runs_are_compared_as_the_runs_were(archived, nine, monkeypatch, capsys):
+    call(monkeypatch, "restore", nine, "-p", "data", "sample")
+    assert capsys.readouterr().out.count("reports/") == 9
+    for before in archived:
+        after = runs.ROOT / "reports" / before.name
+        for name in ("training.parquet", "predictions.parquet"):
+            made = pd.read_parquet(after / name)
+            pd.testing.assert_frame_equal(made, pd.read_parquet(before / name)[list(made)])
+        assert {*made} >= {"part", "sentence", "position", "word", "gold", "predicted", "argmax", "viterbi"}
+        assert (after / "metrics.json").read_bytes() == (before / "metrics.json").read_bytes()
+        assert runs.read_json(after / "run.json") == results.record(runs.Run(before))
+    found = Comparison.of(nine)
+    assert found.f1("corpus@viterbi") == {seed: seqeval_f1(before, "validation", "viterbi") for seed, before in zip(
+        SEEDS, [path for path in archived if "-corpus-" in path.name], strict=True)}
+    with pytest.raises(FileNotFoundError, match="restored from its archive, which has no scores; remove"):
+        runs.Run.load(archived[0].name, whole=True)
+    call(monkeypatch, "restore", nine, "-p", "data", "sample")
+    assert capsys.readouterr().out.count("holds a finished run: it is left as it is") == 9
+
+
+def test_an_archive_is_the_same_twice_and_names_no_word_and_no_place(archived, monkeypatch):
+    shutil.copytree(archived[0], again := runs.ROOT / "reports" / archived[0].name)
+    record = runs.read_json(again / "run.json")
+    record["parameters"]["data"] = record["changed"]["data"] = record["corpus"]["source"] = "/home/me/some.csv"
+    runs.write_json(again / "run.json", record)
+    [kept] = archive.ARCHIVES.glob(f"{again.name}.zip")
+    first = archive.keep(runs.Run.load(again.name), archive.ARCHIVES).read_bytes()
+    assert archive.keep(runs.Run.load(again.name), archive.ARCHIVES).read_bytes() == first
+    shutil.rmtree(again)
+    with zipfile.ZipFile(kept) as opened:
+        texts = [opened.read(name) for name in opened.namelist()]
+        assert opened.namelist() == ["run.json", "metrics.json", "history.csv", "tags.parquet"]
+    tags = pd.read_parquet(io.BytesIO(texts[3]))
+    types = {"geo", "gpe", "org", "per", "tim"}
+    assert {*tags.to_numpy().ravel()} <= {"O", *(f"{way}-{name}" for way in "BI" for name in types)}
+    assert b"/home/me" not in texts[0] and b'"data": "some.csv"' in texts[0]
+
+
+@pytest.mark.parametrize("words, message", [
+    (["-p", "data", "CORPUS"], "not from the sentences of .*other.csv: the run's corpus had the SHA-256 [0-9a-f]{12}"),
+    (["-p", "epochs", "3"], "-p epochs: only data, data_test, data_validation can be given"),
+    (["-p", "data", "nowhere.csv"], "there is no file .*nowhere.csv")])
+def test_a_restore_from_another_corpus_is_refused(archived, nine, monkeypatch, tmp_path, words, message):
+    types = ("geo", "gpe", "org", "per", "tim")
+    lines = [f"{n},{word},NNP,{tag}" for n in range(400) for word, tag in (("Ida", f"B-{types[n % 5]}"), ("ran", "O"))]
+    (tmp_path / "other.csv").write_text("Sentence #,Word,POS,Tag\n" + "\n".join(lines) + "\n", "utf-8")
+    with pytest.raises(SystemExit, match=message):
+        call(monkeypatch, "restore", nine, *[word.replace("CORPUS", str(tmp_path / "other.csv")) for word in words])
+    assert not list((runs.ROOT / "reports").glob(f"{nine}/run.json"))
+
+
+def test_a_broken_archive_is_refused(archived, nine, monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match="no archive is called 'none-such'"):
+        call(monkeypatch, "restore", "none-such")
+    for path in archive.ARCHIVES.glob("*.zip"):
+        path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(SystemExit, match=r"\.zip: not the archive of a run"):
+        call(monkeypatch, "restore", nine, "-p", "data", "sample")
+    assert not list((runs.ROOT / "reports").glob(f"{nine}/run.json"))
 
 
 # --- notebook 05

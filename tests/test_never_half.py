@@ -110,6 +110,29 @@ def test_a_notebook_that_ends_badly_fails_its_run_and_leaves_the_one_before_it(p
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dying, code, starts", [(1, 0, 2), (9, 1, 2), (0, 1, 1)])
+def test_a_kernel_that_dies_before_its_first_cell_is_started_once_more(project, tmp_path, dying, code, starts):
+    (project / "ipykernel_launcher.py").write_text(f"""import sys
+with open({str(tmp_path / "starts")!r}, "a+") as file:
+    file.write("x")
+    file.seek(0)
+    if len(file.read()) <= {dying}:
+        sys.exit("ports are taken")
+from ipykernel import kernelapp
+kernelapp.launch_new_instance()""")
+    write_notebook(project, "1" if dying else "1 / 0")
+    try:
+        done = start(project, "nerlib", "-p", "run", "ports", "--only", "01")
+        output, error = done.communicate(timeout=300)
+    finally:
+        (project / "ipykernel_launcher.py").unlink()
+    assert done.returncode == code and len((tmp_path / "starts").read_text()) == starts
+    assert ("The kernel ended before its first cell; once more." in output) == (dying > 0)
+    assert error.endswith({1: "", 9: "failed: papermill ended with exit code 1 before the last cell\n",
+                           0: "failed: ZeroDivisionError: division by zero\n"}[dying])
+
+
+@pytest.mark.slow
 def test_a_run_that_succeeds_takes_the_place_of_the_one_before_it(project):
     write_notebook(project, "assert (here / 'before/predictions.parquet').is_file()")
     folder = finish(project / "reports", "good")

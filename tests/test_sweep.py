@@ -179,7 +179,8 @@ def sweep_file(tmp_path):
 
 def snakemake(file):
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.Popen(["snakemake", "--cores", "2", "--rerun-incomplete", "--nolock", "--config", f"sweep={file}"],
+    return subprocess.Popen(["snakemake", "--cores", "2", "--rerun-incomplete", "--nolock", "--show-failed-logs", "--config",
+                             f"sweep={file}"],
                             cwd=runs.ROOT, env=environment, start_new_session=True, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True)
 
