@@ -259,8 +259,8 @@ def test_restored_runs_are_compared_as_the_runs_were(archived, nine, monkeypatch
         assert (after / "metrics.json").read_bytes() == (before / "metrics.json").read_bytes()
         assert runs.read_json(after / "run.json") == results.record(runs.Run(before))
     found = Comparison.of(nine)
-    assert found.f1("corpus@viterbi") == {seed: seqeval_f1(before, "validation", "viterbi") for seed, before in zip(
-        SEEDS, [path for path in archived if "-corpus-" in path.name], strict=True)}
+    by_seqeval = [seqeval_f1(path, "validation", "viterbi") for path in archived if "-corpus-" in path.name]
+    assert list(found.f1("corpus@viterbi").values()) == pytest.approx(by_seqeval)
     with pytest.raises(FileNotFoundError, match="restored from its archive, which has no scores; remove"):
         runs.Run.load(archived[0].name, whole=True)
     call(monkeypatch, "restore", nine, "-p", "data", "sample")
