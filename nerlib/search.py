@@ -203,12 +203,12 @@ def write(search: Search) -> Path:
                                                    "relative importance (fANOVA), sum 1", "parameter", form="{:.2f}")
     for name, picture in figures.items():
         plots.save(picture, folder / "figures" / name)
-    started = [trial.number for trial in study.get_trials(states=FINISHED) if trial.user_attrs.get("start")]
+    start = next((trial.number for trial in study.get_trials(states=FINISHED) if trial.user_attrs.get("start")), None)
     runs.write_json(folder / "search.json", {
         **search.model_dump(mode="json"), "data": study.user_attrs["data"], "commits": study.user_attrs["commits"],
-        "random": RANDOM, "started_from": next(iter(started), None), "best": study.best_trial.number,
+        "random": RANDOM, "started_from": start, "best": study.best_trial.number,
         "parameters": best.changed(), "importances": weights.to_dict(), "results": trials.to_dict("records")})
-    return report.write_search(folder, search.question, trials, study.user_attrs["git"])
+    return report.write_search(folder, search.question, trials, start, study.user_attrs["git"])
 
 
 def main() -> None:

@@ -473,9 +473,13 @@ def test_page_of_a_search_says_when_and_by_which_commit(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     (tmp_path / "best.yaml").write_text("epochs: 2\n")
     trials = pd.DataFrame({"trial": [0, 1], "validation_f1": [0.7, 0.8], "epochs": [1, 2], "state": "complete"})
-    page = soup(report.write_search(tmp_path, "Which?", trials, {"commit": "abc1234def5678"}))
+    page = soup(report.write_search(tmp_path, "Which?", trials, None, {"commit": "abc1234def5678"}))
     assert before <= datetime.fromisoformat(page.select_one(".made time")["datetime"]) <= datetime.now(UTC)
-    assert text(page.select_one(".made")).endswith("Commit abc1234def")
+    assert text(page.select_one(".made")).endswith("Commit abc1234def") and "started from" not in text(page)
+    page = soup(report.write_search(tmp_path, "Which?", trials, 0, {}))
+    assert "Trial 0 is the setting that the search started from: 0.700." in text(page)
+    page = soup(report.write_search(tmp_path, "Which?", trials.assign(state=["pruned", "complete"]), 0, {}))
+    assert "Trial 0 is the setting that the search started from: it was ended early." in text(page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
