@@ -170,8 +170,8 @@ def write_search(folder: Path, question: str, trials: pd.DataFrame, start: int |
                for path in sorted((folder / "figures").glob("search_*.png"), reverse=True)]
     rows = trials.sort_values("validation_f1", ascending=False).to_dict("records")
     return _page("search.html.j2", folder / "index.html", [], title=f"Search: {folder.name}", question=question, trials=rows,
-                 start=next((row for row in rows if row["trial"] == start), None), figures=figures, columns=list(trials.columns),
-                 git=git, yaml=(folder / "best.yaml").read_text("utf-8"), made=now())
+                 start=next((row for row in rows if row["trial"] == start), None), columns=list(trials.columns),
+                 figures=figures, git=git, yaml=(folder / "best.yaml").read_text("utf-8"), made=now())
 
 
 def _page(template: str, path: Path, siblings: Iterable[Path], **content: Any) -> Path:
