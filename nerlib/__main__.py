@@ -140,9 +140,10 @@ def _execute(folder: Path, notebook: str, params: Params, held: int) -> str:
                     psutil.wait_procs(kernels, SECONDS)  # they end when it is gone, and say so
                 return "interrupted"
         # Jupyter chooses a kernel's ports before the kernel takes them: of two that start at once, one may find them taken.
-        if not code or _error(output) or (folder / "stages" / f"{notebook[:2]}.json").is_file():
+        if code != 1 or _error(output) or (folder / "stages" / f"{notebook[:2]}.json").is_file():
             break
-        print("The kernel ended before its first cell; " + ("once more." if left else "twice."), flush=True)
+        if left:
+            print("The kernel did not start; once more.", flush=True)
     # A notebook is complete by its own record only: sys.exit(0) in a cell, too, ends papermill with 0.
     if not code and runs.is_complete(folder, notebook[:2]):
         return ""

@@ -41,7 +41,7 @@ def compare(one: Path, other: Path) -> list[str]:
 def repeat(path: Path, data: str = "") -> list[str]:
     """Make a finished run again, as reports/<run>-repeat, with as many threads, and compare the two. `data` takes the place
     of its corpus, where that has moved. Raises OSError, and RuntimeError where the run fails."""
-    run = Run.load(path.name)
+    run = Run.load(path.name, whole=True)
     name = f"{run.path.name}-repeat"
     values = run.record["parameters"] | {"run": name} | ({"data": data} if data else {})
     threads = str(run.record["hardware"]["threads"])

@@ -5,8 +5,8 @@
     python -m nerlib.results finals gmb-best gmb-best-* …   one configuration's test scores over seeds and splits, by patterns
 """
 
+import itertools
 import json
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,17 +28,34 @@ def publish(name: str, results: Path = RESULTS) -> Path:
     is not complete."""
     folder = place(name)
     if (folder / "comparison.json").is_file():
-        content = read_json(folder / "comparison.json")
+        content, kind = read_json(folder / "comparison.json"), "comparisons"
         if not is_complete(folder, "05"):
             raise ValueError(f"reports/{name}: notebook 05 is not complete; run it first")
     elif (folder / "study.db").is_file():
-        content = _search(folder)
+        content, kind = _search(folder), "importances"
     else:
-        content = _run(Run.load(name))
-    write_json(results / f"{name}.json", content)
-    _figures(folder, results / name)
-    write_page(results)
-    return results / f"{name}.json"
+        content, kind = _run(Run.load(name)), "run"
+    return _write(_target(name, kind, results), content, folder)
+
+
+def _target(name: str, kind: str, results: Path) -> Path:
+    """NAME.json. Raises ValueError where one is there that lacks the key by which those of its kind are known."""
+    target = results / f"{name}.json"
+    if target.is_file() and kind not in read_json(target):
+        raise ValueError(f"{target} holds something else; choose another name")
+    return target
+
+
+def _write(target: Path, content: dict[str, Any], folder: Path) -> Path:
+    """Write what is to be published, the figures that there are in `folder`, and the page."""
+    write_json(target, content)
+    if pictures := sorted((folder / "figures").glob("*.png")):  # a restored run has none, and those that are there stay
+        for old in target.with_suffix("").glob("*.png"):
+            old.unlink()
+    for picture in pictures:
+        write_atomically(target.with_suffix("") / picture.name, picture.read_bytes())
+    write_page(target.parent)
+    return target
 
 
 def _run(finished: Run) -> dict[str, Any]:
@@ -58,7 +75,9 @@ def _search(folder: Path) -> dict[str, Any]:
     content = read_json(folder / "search.json") if (folder / "search.json").is_file() else {"results": [], "trials": 1}
     if len(content["results"]) < content["trials"]:
         raise ValueError(f"reports/{folder.name}: the search is not finished; start it again, and it goes on")
-    return _without_places(content, [layer for layer in content["layers"] if Path(layer).is_absolute()], content["parameters"])
+    given = [*content["layers"], *content["common"].values(), *itertools.chain(*content["among"].values())]
+    absolute = [value for value in given if isinstance(value, str) and Path(value).is_absolute()]
+    return _without_places(content, absolute, content["parameters"])
 
 
 def _without_places(content: dict[str, Any], paths: Sequence[str], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +94,7 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
     splits. Raises FileNotFoundError where no run has such a name, ValueError where runs differ in more, or none is of the
     source's split."""
     place(name)
-    if (target := results / f"{name}.json").is_file() and "source_split" not in read_json(target):
-        raise ValueError(f"{target} holds something else; choose another name")
+    target = _target(name, "source_split", results)
     found = named(" ".join(patterns))
     records = {run: row.record for run, row in found.items()}
     if unlike := differing([record["parameters"] for record in records.values()]) - NAMES - {"split_seed"}:
@@ -98,23 +116,14 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
     first = records[here[0]["run"]]
     mean = {name: {column: sum(row["test"][name][column] for row in here) / len(here) for column in values}
             for name, values in here[0]["test"].items()}
-    write_json(target, {
+    return _write(target, {
         "parameters": {key: value for key, value in first["changed"].items() if key not in NAMES | {"split_seed"}},
         "report": mean, "strict_f1": sum(row["strict_f1"] for row in here) / len(here),
         "lookup": found[here[0]["run"]].metrics["baseline"]["test"]["default"],
         "mean_over_seeds": over["here"]["mean"], "sd_over_seeds": over["here"]["sd"], "interval_over_seeds": [
             over["here"]["low"], over["here"]["high"]], "source_split": here,
         **({"mean_over_splits": over["there"]["mean"], "sd_over_splits": over["there"]["sd"]} if "there" in over else {}),
-        "other_splits": there})
-    _figures(found[here[0]["run"]].path, results / name)
-    write_page(results)
-    return target
-
-
-def _figures(folder: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    for picture in sorted((folder / "figures").glob("*.png")):
-        write_atomically(target / picture.name, picture.read_bytes())
+        "other_splits": there}, found[here[0]["run"]].path)
 
 
 if __name__ == "__main__":

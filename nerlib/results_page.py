@@ -100,7 +100,7 @@ def search(name: str, content: Mapping[str, Any]) -> str:
         + f"Code: commit {', '.join(content['commits'])}.", "",
         f"**Result.** The best trial ({best['trial']}) scores {_number(best['validation_f1'])}{told}. The best "
         f"{min(BEST, len(complete))} of those that were not ended early:", "", *_header("trial", "micro F1", *searched),
-        *(_row(str(row["trial"]), _number(row["validation_f1"]), *(_value(row[key]) for key in searched))
+        *(_row(str(row["trial"]), _number(row["validation_f1"]), *(_value(row[key], 3) for key in searched))
           for row in complete[:BEST]), "",
         *(["Relative importance of single parameters, of a random forest fitted to the complete trials (fANOVA, its sum scaled "
            "to 1; a lead, no test): " + ", ".join(f"{key} {weight:.2f}" for key, weight in content["importances"].items())
@@ -156,11 +156,11 @@ def _many(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, digits: int = 6) -> str:
     """A parameter's value as YAML has it."""
     if isinstance(value, str):
         return code(value)
-    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value).lower()
 
 
 def _settings(values: Mapping[str, Any], layers: list[str] | tuple[str, ...] = ()) -> str:

@@ -150,8 +150,12 @@ class Run:
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
-        """One row a word of validation and test."""
-        return pd.read_parquet(self.path / "predictions.parquet")
+        """One row a word of validation and test. Raises ValueError for those of an earlier version."""
+        table = pd.read_parquet(self.path / "predictions.parquet")
+        if "viterbi" not in table:
+            raise ValueError(f"{self.path / 'predictions.parquet'} was made by an earlier version, without the column viterbi: "
+                             "run notebook 03 again")
+        return table
 
     @cached_property
     def scores(self) -> np.ndarray:
@@ -199,7 +203,7 @@ def main() -> None:
         given = ROOT / "reports" / arguments.folder if len(arguments.folder.parts) == 1 else arguments.folder
         if given.absolute().parent.resolve() != (ROOT / "reports").resolve():
             raise ValueError(f"{arguments.folder}: not a folder in {ROOT / 'reports'}, where runs are kept")
-        made = Run.load(given.name).record
+        made = Run.load(given.name, whole=True).record
         differences = repeat(given, arguments.data)
     except (OSError, RuntimeError, ValueError) as error:
         sys.exit(str(error))

@@ -27,12 +27,12 @@ from nerlib import lock, plots, report, runs, training
 from nerlib.params import Params
 from nerlib.plan import Plan
 from nerlib.provenance import commit, git_state
-from nerlib.split import load
+from nerlib.split import READ, load
 from nerlib.study import FINISHED, RANDOM, begin_again, opened
 
-FIXED = {"run", "data", "data_validation", "data_test", "entity_types", "max_sentences", "split", "test_size",
-         "validation_size", "split_seed", "score_test"}  # what is scored: trials that differ in it cannot be compared
+FIXED = READ | {"run", "seed", "score_test"}  # trials that differ in what is scored, or by luck, cannot be compared
 WHOLE_NUMBERS = {name for name, field in Params.model_fields.items() if field.annotation is int}
+FRACTIONS = {name for name, field in Params.model_fields.items() if field.annotation is float}
 LENGTH = 60  # of each training in the study, a multiple of 1 to 6: trials meet where they have done equal shares of theirs
 
 
@@ -43,7 +43,7 @@ class Search(Plan):
     log_between: dict[str, tuple[float, float]] = Field({}, description="the same on a logarithmic scale")
     among: dict[str, list[Any]] = Field({}, description="name → values to choose from")
     trials: int = Field(ge=1, description="how many trials, pruned ones included")
-    seed: int = Field(0, ge=0, description="seed of the sampler")
+    seed: int = Field(0, ge=0, lt=4000, description="seed of the sampler")
 
     @field_validator("among")
     @classmethod
@@ -51,7 +51,8 @@ class Search(Plan):
         """Values as parameters have them: YAML takes 1e-5 for a text."""
         def typed(name: str, value: Any) -> Any:
             try:
-                return TypeAdapter(Params.model_fields[name].annotation).validate_python(value)
+                return value if isinstance(value, bool) else TypeAdapter(
+                    Params.model_fields[name].annotation).validate_python(value)
             except (KeyError, ValidationError):
                 return value  # `params` says what is wrong with it
         return {name: [typed(name, value) for value in values] for name, values in among.items()}
@@ -64,7 +65,9 @@ class Search(Plan):
         if len(ranges | self.among) < len(self.between) + len(self.log_between) + len(self.among):
             raise ValueError("between, log_between and among name a parameter twice")
         if fixed := FIXED & set(ranges | self.among):
-            raise ValueError(f"{', '.join(sorted(fixed))} would change what is scored: such trials cannot be compared")
+            raise ValueError(f"{', '.join(sorted(fixed))} would change more than the model: such trials cannot be compared")
+        if other := [name for name in ranges if name in Params.model_fields and name not in WHOLE_NUMBERS | FRACTIONS]:
+            raise ValueError(f"{other[0]} has no range: it is no number; name its values in among")
         for name, (low, high) in ranges.items():
             if not low <= high or (name in self.log_between and low <= 0):
                 raise ValueError(f"{name} = {low} to {high}: the lower value comes first"
@@ -218,6 +221,8 @@ def main() -> None:
     parser.add_argument("--data", default="", help="corpus, in place of the layers'")
     parser.add_argument("--workers", type=int, default=0, help="processes of one thread; 0: as many as there are cores")
     arguments = parser.parse_args()
+    if arguments.workers < 0:
+        parser.error(f"--workers {arguments.workers}: 1 or more, or 0 for as many as there are cores")
     try:
         search = Search.load(arguments.file)
     except (ValueError, FileNotFoundError) as error:
@@ -225,7 +230,7 @@ def main() -> None:
     try:
         with lock.locked(runs.folder(search.name)):
             print(run(search, arguments.data, arguments.workers))
-    except BlockingIOError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(f"{search.name}: interrupted; start the search again, and it goes on")

@@ -12,6 +12,8 @@ from sklearn.model_selection import train_test_split
 from nerlib.corpus import Corpus, join, read
 from nerlib.params import Params
 
+READ = {"data", "data_validation", "data_test", "entity_types", "max_sentences", "split", "test_size", "validation_size",
+        "split_seed"}  # the parameters by which `load` finds sentences and parts
 BLOCK, MARGIN = 100, 10  # sentences; names recur next door 16 times as often as at random, at a distance of 10 no more
 
 

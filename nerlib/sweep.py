@@ -102,10 +102,14 @@ class Sweep(Plan):
     def check(self) -> None:
         """Raises FileNotFoundError for a run that is not finished, ValueError for one made with other parameters."""
         for run, values in self.runs().items():
-            wanted = self.params(values, run).model_dump(exclude=CORPUS)
-            made = Params(**Run.load(run).record["parameters"]).model_dump(exclude=CORPUS)
+            wanted, made = _settings(self.params(values, run)), _settings(Params(**Run.load(run).record["parameters"]))
             if unlike := [f"{name} = {made[name]!r}, not {wanted[name]!r}" for name in wanted if made[name] != wanted[name]]:
                 raise ValueError(f"reports/{run} was made with {', '.join(unlike)}: remove its run.json and start again")
+
+
+def _settings(params: Params) -> dict[str, Any]:
+    encoder = Path(params.encoder)
+    return params.model_dump(exclude=CORPUS) | {"encoder": encoder.name if encoder.is_absolute() else params.encoder}
 
 
 def main() -> None:

@@ -232,6 +232,7 @@ def test_a_name_that_begins_like_the_prefix_is_found(finish):
 def archived(nine, tmp_path, monkeypatch):
     """The nine runs' archives in tmp_path, made by the command line, and their folders out of the way."""
     monkeypatch.setattr(archive, "ARCHIVES", tmp_path / "archives")
+    monkeypatch.setattr(archive, "RESULTS", tmp_path)
     call(monkeypatch, "keep", nine)
     folders = [run.path for run in Comparison.of(nine).all]
     for folder in folders:
@@ -264,7 +265,19 @@ def test_restored_runs_are_compared_as_the_runs_were(archived, nine, monkeypatch
     with pytest.raises(FileNotFoundError, match="restored from its archive, which has no scores; remove"):
         runs.Run.load(archived[0].name, whole=True)
     call(monkeypatch, "restore", nine, "-p", "data", "sample")
-    assert capsys.readouterr().out.count("holds a finished run: it is left as it is") == 9
+    assert capsys.readouterr().out.count("is there already, and left as it is\n") == 9
+
+
+@pytest.mark.parametrize("name, changes, parts", [
+    ("tested", {"decoder": "viterbi", "validation_size": 0}, ["test"]), ("both", {"pos": "predicted"}, ["validation", "test"])])
+def test_a_restored_run_has_the_parts_and_the_decoder_that_it_had(finish, tmp_path, name, changes, parts):
+    folder = finish(f"{name}-1", seed=1, **changes)
+    path, before = archive.keep(runs.Run(folder), tmp_path), pd.read_parquet(folder / "predictions.parquet")
+    shutil.rmtree(folder)
+    archive.restore(path, {})
+    after = runs.Run.load(folder.name).predictions
+    pd.testing.assert_frame_equal(after, before[list(after)])
+    assert after["part"].unique().tolist() == parts and (before["argmax"] != before["viterbi"]).any()
 
 
 def test_an_archive_is_the_same_twice_and_names_no_word_and_no_place(archived, monkeypatch):
@@ -279,15 +292,19 @@ def test_an_archive_is_the_same_twice_and_names_no_word_and_no_place(archived, m
     with zipfile.ZipFile(kept) as opened:
         texts = [opened.read(name) for name in opened.namelist()]
         assert opened.namelist() == ["run.json", "metrics.json", "history.csv", "tags.parquet"]
+        assert {info.date_time for info in opened.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     tags = pd.read_parquet(io.BytesIO(texts[3]))
     types = {"geo", "gpe", "org", "per", "tim"}
     assert {*tags.to_numpy().ravel()} <= {"O", *(f"{way}-{name}" for way in "BI" for name in types)}
-    assert b"/home/me" not in texts[0] and b'"data": "some.csv"' in texts[0]
+    assert b"/home/me" not in b"".join(texts[:3]) and b'"data": "some.csv"' in texts[0]
+    rows = pd.concat(pd.read_parquet(archived[0] / f"{name}.parquet") for name in ("training", "predictions"))
+    names = set(evaluation.mentions(rows.reset_index(drop=True), "gold")["surface"])
+    assert len(names) > 100 and not [one for one in names if " " in one and any(one.encode() in text for text in texts)]
 
 
 @pytest.mark.parametrize("words, message", [
     (["-p", "data", "CORPUS"], "not from the sentences of .*other.csv: the run's corpus had the SHA-256 [0-9a-f]{12}"),
-    (["-p", "epochs", "3"], "-p epochs: only data, data_test, data_validation can be given"),
+    (["-p", "epochs", "3"], "-p epochs: a run is kept and restored as it was made; restore takes data, data_test, data_val"),
     (["-p", "data", "nowhere.csv"], "there is no file .*nowhere.csv")])
 def test_a_restore_from_another_corpus_is_refused(archived, nine, monkeypatch, tmp_path, words, message):
     types = ("geo", "gpe", "org", "per", "tim")
@@ -298,14 +315,66 @@ def test_a_restore_from_another_corpus_is_refused(archived, nine, monkeypatch, t
     assert not list((runs.ROOT / "reports").glob(f"{nine}/run.json"))
 
 
-def test_a_broken_archive_is_refused(archived, nine, monkeypatch, tmp_path):
-    with pytest.raises(SystemExit, match="no archive is called 'none-such'"):
-        call(monkeypatch, "restore", "none-such")
-    for path in archive.ARCHIVES.glob("*.zip"):
-        path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(SystemExit, match=r"\.zip: not the archive of a run"):
-        call(monkeypatch, "restore", nine, "-p", "data", "sample")
-    assert not list((runs.ROOT / "reports").glob(f"{nine}/run.json"))
+def changed(path, name, content):
+    with zipfile.ZipFile(path) as opened:
+        files = {one: opened.read(one) for one in opened.namelist()} | {name: content}
+    with zipfile.ZipFile(path, "w") as made:
+        for one, data in files.items():
+            if data is not None:
+                made.writestr(one, data)
+
+
+def parquet(**columns):
+    return pd.DataFrame(columns).to_parquet(index=False)
+
+
+@pytest.mark.parametrize("spoil, message", [
+    (lambda path: path.write_bytes(path.read_bytes()[:-30]), "not the archive of a run: File is not a zip file"),
+    (lambda path: path.write_bytes(path.read_bytes().replace(b"PK\x03\x04", b"PK\x03\x05")), "not the archive of a run: "),
+    (lambda path: changed(path, "history.csv", None), "not the archive of a run: .*history.csv"),
+    (lambda path: changed(path, "run.json", b"[]"), "not the archive of a run: "),
+    (lambda path: changed(path, "run.json", b"[" * 100_000), "not the archive of a run: "),
+    (lambda path: changed(path, "metrics.json", b"{"), "not the archive of a run: "),
+    (lambda path: changed(path, "tags.parquet", b"{"), "not the archive of a run: "),
+    (lambda path: changed(path, "tags.parquet", parquet(argmax=["O"])), "not the archive of a run: .*viterbi"),
+    (lambda path: changed(path, "tags.parquet", parquet(argmax=["O"], viterbi=["B-x"])), "'B-x' is none of the run's tags"),
+    (lambda path: changed(path, "tags.parquet", parquet(argmax=["O"], viterbi=["O"])), r"tags of 1 words, and its .* have \d"),
+    (lambda path: path.rename(path.with_name("results.zip")), "is the archive of the run .*corpus-1'; give it that name")])
+def test_a_broken_archive_is_refused_and_leaves_nothing(archived, monkeypatch, spoil, message):
+    before = sorted((runs.ROOT / "reports").iterdir())
+    path = archive.ARCHIVES / f"{archived[0].name}.zip"
+    spoil(path)
+    [path] = [path] if path.exists() else archive.ARCHIVES.glob("results.zip")
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))}: .*{message}"):
+        archive.restore(path, {"data": "sample"})
+    assert sorted((runs.ROOT / "reports").iterdir()) == before
+
+
+def test_more_words_in_an_archive_than_tags_are_not_taken(archived, monkeypatch):
+    path = archive.ARCHIVES / f"{archived[0].name}.zip"
+    with zipfile.ZipFile(path) as opened:
+        tags = pd.read_parquet(io.BytesIO(opened.read("tags.parquet")))
+    changed(path, "tags.parquet", tags.assign(gold="O", word="x").to_parquet(index=False))
+    made = pd.read_parquet(archive.restore(path, {"data": "sample"}) / "predictions.parquet")
+    pd.testing.assert_frame_equal(made, pd.read_parquet(archived[0] / "predictions.parquet")[list(made)])
+
+
+@pytest.mark.parametrize("words, message", [
+    (["restore", "none-such"], "no archive is called 'none-such'"), (["keep", "none-such"], "no finished run is called"),
+    (["keep", "x", "-p", "data", "y"], "-p data: a run is kept and restored as it was made"),
+    (["restore", "x", "-p", "data", "y", "-p", "data", "z"], "-p data stands twice")])
+def test_a_wrong_command_is_refused(monkeypatch, tmp_path, words, message):
+    monkeypatch.setattr(archive, "ARCHIVES", tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        call(monkeypatch, *words)
+
+
+def test_runs_of_an_earlier_version_are_refused(finish, tmp_path):
+    folder = finish("early-1", seed=1)
+    pd.read_parquet(folder / "predictions.parquet").drop(columns="viterbi").to_parquet(folder / "predictions.parquet")
+    for use in (lambda run: archive.keep(run, tmp_path), lambda run: Comparison.of(folder.name).table(run)):
+        with pytest.raises(ValueError, match="early-1/predictions.parquet was made by an earlier version, without .* viterbi"):
+            use(runs.Run(folder))
 
 
 # --- notebook 05
@@ -357,6 +426,10 @@ def test_an_unfinished_comparison_is_not_published(compared, tmp_path):
         results.publish(compared.name, tmp_path)
     runs.write_json(compared / "stages/05.json", stage)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / f"{compared.name}.json").write_text('{"measured": 1}')
+    with pytest.raises(ValueError, match=r"\.json holds something else; choose another name"):
+        results.publish(compared.name, tmp_path)
+    assert (tmp_path / f"{compared.name}.json").read_text() == '{"measured": 1}'
 
 
 @pytest.mark.slow
@@ -468,7 +541,9 @@ def test_finals_are_the_test_scores_over_seeds_and_splits(final, finish, tmp_pat
     supports = {name: (0, 0, 0, row["support"]) for name, row in first.items()}
     monkeypatch.setattr(evaluation, "SOURCE", supports)  # as if this corpus were the source's
     (tmp_path / "tried.md").write_text("## Tried in vain\n\nMuch.\n")
+    runs.write_atomically(tmp_path / "best/03_f1.png", b"a picture, of which these runs, like restored ones, have none")
     content = runs.read_json(results.finals("best", [final], tmp_path))
+    assert (tmp_path / "best/03_f1.png").is_file()
     by_hand = [seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-42-{seed}", "test") for seed in (1, 2, 3)]
     assert content["mean_over_seeds"] == pytest.approx(sum(by_hand) / 3)
     assert content["sd_over_seeds"] == pytest.approx(np.std(by_hand, ddof=1))

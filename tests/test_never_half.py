@@ -110,8 +110,11 @@ def test_a_notebook_that_ends_badly_fails_its_run_and_leaves_the_one_before_it(p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dying, code, starts", [(1, 0, 2), (9, 1, 2), (0, 1, 1)])
-def test_a_kernel_that_dies_before_its_first_cell_is_started_once_more(project, tmp_path, dying, code, starts):
+@pytest.mark.parametrize("dying, cell, code, starts, message", [
+    (1, "1", 0, 2, ""), (9, "1", 1, 2, "papermill ended with exit code 1 before the last cell"),
+    (0, "1 / 0", 1, 1, "ZeroDivisionError: division by zero"),
+    (0, "(here / 'stages/01.json').unlink(); import os; os.kill(os.getpid(), 9)", 1, 1, DEAD)])
+def test_a_kernel_that_does_not_start_is_started_once_more(project, tmp_path, dying, cell, code, starts, message):
     (project / "ipykernel_launcher.py").write_text(f"""import sys
 with open({str(tmp_path / "starts")!r}, "a+") as file:
     file.write("x")
@@ -120,16 +123,15 @@ with open({str(tmp_path / "starts")!r}, "a+") as file:
         sys.exit("ports are taken")
 from ipykernel import kernelapp
 kernelapp.launch_new_instance()""")
-    write_notebook(project, "1" if dying else "1 / 0")
+    write_notebook(project, cell)
     try:
         done = start(project, "nerlib", "-p", "run", "ports", "--only", "01")
         output, error = done.communicate(timeout=300)
     finally:
         (project / "ipykernel_launcher.py").unlink()
     assert done.returncode == code and len((tmp_path / "starts").read_text()) == starts
-    assert ("The kernel ended before its first cell; once more." in output) == (dying > 0)
-    assert error.endswith({1: "", 9: "failed: papermill ended with exit code 1 before the last cell\n",
-                           0: "failed: ZeroDivisionError: division by zero\n"}[dying])
+    assert output.count("The kernel did not start; once more.") == starts - 1
+    assert error.endswith(f"failed: {message}\n" if message else "")
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from nerlib import results, runs, training
 from nerlib.params import Params
 from nerlib.results_page import search as section
 from nerlib.search import Search, run
-from nerlib.study import FINISHED, begin_again
+from nerlib.study import FINISHED, begin_again, opened
 
 FEW = {"name": "few", "question": "which?", "trials": 6, "log_between": {"learning_rate": [1e-4, 1e-2]},
        "among": {"pos": ["none", "corpus"]}, "between": {"epochs": [1, 3]}, "common": {"max_sentences": 200, "batch_size": 16}}
@@ -68,13 +68,27 @@ def test_a_search_starts_from_its_layers_where_they_lie_in_its_space(tmp_path, c
     ({"between": {"dropout": [0.5, 0.1]}}, "dropout = 0.5 to 0.1: the lower value comes first"),
     ({"log_between": {"weight_decay": [0, 0.1]}}, "above 0 on a logarithmic scale"),
     ({"between": {}, "among": {"epochs": ["three"]}}, "epochs = 'three'"),
-    ({"among": {"max_sentences": [100, 200], "split_seed": [1, 2]}}, "max_sentences, split_seed would change what is scored"),
-    ({"trials": 0}, "trials"), ({"trails": 3}, "trails")])
+    ({"among": {"max_sentences": [100, 200], "split_seed": [1, 2]}}, "max_sentences, split_seed would change more"),
+    ({"among": {"seed": [1, 2]}}, "seed would change"), ({"between": {}, "among": {"epochs": [True, 2]}}, "epochs = True"),
+    ({"between": {"word_shape": [0, 1]}}, "word_shape has no range"), ({"between": {"poss": [0, 1]}}, "did you mean 'pos'"),
+    ({"trials": 0}, "trials"), ({"trails": 3}, "trails"), ({"seed": 4000}, "seed")])
 def test_a_search_that_cannot_run_is_refused(tmp_path, changes, message):
     path = write(tmp_path, **changes)
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         Search.load(path)
     assert str(raised.value).startswith(str(path))
+
+
+def test_every_seed_of_a_search_that_is_allowed_can_draw(tmp_path):
+    opened(tmp_path / "study.db", "x", 3999, worker=99).ask().suggest_float("dropout", 0, 1)
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--workers", "-1"], "--workers -1: 1 or more"), (["--data", "nowhere.csv"], "there is no file")])
+def test_a_search_that_cannot_begin_says_why_in_one_line(search_file, words, message):
+    done = subprocess.run([sys.executable, "-m", "nerlib.search", str(search_file), *words], cwd=runs.ROOT, text=True,
+                          capture_output=True)
+    assert done.returncode and message in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
 @pytest.fixture
