@@ -25,11 +25,10 @@ from nerlib.hardware import device, keep_memory, levers, repeatable, use_bf16
 from nerlib.model import BERTNERWithPOS
 from nerlib.params import Params
 from nerlib.prediction import predict, progress, table
-from nerlib.split import Split
+from nerlib.split import READ, Split
 
 # Parameters that change nothing in the result of a training (data and split enter the key by their fingerprints).
-NOT_TRAINING = {"run", "data", "data_validation", "data_test", "max_sentences", "split", "test_size", "validation_size",
-                "split_seed", "checkpoint_minutes"}
+NOT_TRAINING = READ - {"entity_types"} | {"run", "checkpoint_minutes"}
 SOURCES = [Path(__file__).with_name(f"{name}.py") for name in (  # whose code it depends on
     "checkpoint corpus dataset decoding encoder evaluation features hardware model parallel prediction reading "
     "training words").split()]
