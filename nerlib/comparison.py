@@ -136,8 +136,9 @@ class Comparison:
         return pd.DataFrame(rows).T.astype({"seeds": int})
 
     def by_type(self) -> pd.DataFrame:
-        """Mean F1 over seeds of each entity type that a configuration was to find, shared or not: a row a configuration."""
-        return pd.DataFrame({name: {kind: np.mean([run.metrics[self.part]["default"].get(kind, {"f1-score": 0.0})["f1-score"]
+        """Mean F1 over seeds of each entity type that a configuration was to find, shared or not, nan where there was nothing
+        to find: a row a configuration."""
+        return pd.DataFrame({name: {kind: np.mean([run.metrics[self.part]["default"].get(kind, {"f1-score": np.nan})["f1-score"]
                                                    for run in seeds.values()])
                                     for kind in next(iter(seeds.values())).metrics["types"]}
                              for name, seeds in self.configurations.items()}).T
@@ -179,18 +180,21 @@ class Comparison:
                 raise ValueError(f"{title}: {error}") from None
         return statistics.family(results)
 
-    def where(self, contrasts: dict[str, tuple[tuple[int, str], ...]], by: str) -> pd.DataFrame:
-        """Mean over common seeds of each contrast (rows) of F1 in each slice (columns). For novelty, the training part of a
-        contrast's last term decides for all its terms, so that none is judged by another list of known names."""
-        rows = {}
+    def where(self, contrasts: dict[str, tuple[tuple[int, str], ...]], by: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Mean over common seeds of each contrast (rows) of F1 in each slice (columns), nan where a slice has no gold mention;
+        and the number of gold mentions in each. For novelty, the training part of a contrast's last term decides for all its
+        terms, so that none is judged by another list of known names."""
+        rows, sizes = {}, {}
         for title, terms in contrasts.items():
             common = sorted(set.intersection(*(set(self.seeds(name)) for _, name in terms)))
             reference = self.seeds(terms[-1][1])[common[0]] if by == "novelty" else None
             values = [weight * statistics.f1(self.counts(name, seed, by, reference)[0].sum(0))
                       for weight, name in terms for seed in common]
-            slices = self.counts(terms[0][1], common[0], by, reference)[1]
-            rows[title] = dict(zip(slices, np.sum(values, 0) / len(common), strict=True))
-        return pd.DataFrame(rows).T
+            counted, slices = self.counts(terms[0][1], common[0], by, reference)
+            sizes[title] = dict(zip(slices, counted.sum(0)[:, 2].tolist(), strict=True))
+            rows[title] = {name: value if sizes[title][name] else np.nan
+                           for name, value in zip(slices, np.sum(values, 0) / len(common), strict=True)}
+        return pd.DataFrame(rows).T, pd.DataFrame(sizes).T
 
     def settings(self) -> pd.DataFrame:
         """A row a configuration: number of seeds, the parameters in which configurations differ, training part, seconds."""

@@ -55,14 +55,18 @@ def intervals(verdicts: Mapping[str, Mapping[str, Any]], title: str) -> plots.Pi
     return figure, f"{title}, with 95 % intervals; equivalence margin ±{margin}. " + "; ".join(said)
 
 
-def differences(table: pd.DataFrame, title: str, x: str) -> plots.Picture:
-    """Mean differences of F1: a row a comparison, a marker a slice (column of `table`)."""
+def differences(table: pd.DataFrame, sizes: pd.DataFrame, title: str, x: str) -> plots.Picture:
+    """Mean differences of F1: a row a comparison, a marker a slice (column of `table`); `sizes`: gold mentions of each."""
+    count = {name: f"{low:,} to {high:,}" if low < high else f"{low:,}" for name, low, high in
+             zip(sizes, sizes.min(), sizes.max(), strict=True)}
+    table = table.rename(columns={name: f"{name} ({count[name]})" for name in table})
     figure, axes, _ = _rows(list(table.index), title, "difference of F1 (mean over seeds)", least=0.25 * len(table.columns))
     for column, colour, marker in zip(table.columns, plots.colours(table.columns), itertools.cycle("os^DvP*X"), strict=False):
         axes.plot(table[column], range(len(table)), marker, color=colour, markersize=8, label=column)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.locator_params(axis="x", nbins=6)
     axes.grid(axis="x", color="#dddddd")
-    axes.legend(frameon=False, title=x, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, title=f"{x}\n(mentions)", loc="upper left", bbox_to_anchor=(1, 1))
     return figure, f"{title}. " + "; ".join(
-        f"{name}: " + ", ".join(f"{column} {value:+.3f}" for column, value in row.items()) for name, row in table.iterrows())
+        f"{name}: " + ", ".join(f"{column} " + ("–" if pd.isna(value) else f"{value:+.3f}") for column, value in row.items())
+        for name, row in table.iterrows())

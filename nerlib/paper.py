@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from nerlib.comparison import Comparison
+from nerlib.comparison import NAMES, Comparison, differing
 from nerlib.highlight import code
 from nerlib.provenance import commit
+from nerlib.split import BLOCK
 from nerlib.statistics import MARGIN, RESAMPLES
 
 
@@ -28,19 +29,26 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
     by_it = ", by which the epoch was chosen too, so that scores are slightly too good" if compared.part == "validation" else ""
     seeds = sorted({len(row["seeds"]) for row in verdicts.values()})
     drawn = next(iter(verdicts.values()))
-    unit = {"block": "blocks of 100 neighbouring sentences", "sentence": "sentences"}[drawn["unit"]]
+    unit = {"block": f"blocks (the scored ones of each {BLOCK} neighbours in the file)", "sentence": "sentences"}[drawn["unit"]]
     bootstrap = f"{RESAMPLES:,} bootstrap resamples over {drawn['units']} {unit}"
-    over = (f"Intervals are percentiles of {bootstrap}; of one seed alone nothing more can be said, and nothing is claimed."
-            if seeds == [1] else f"Intervals at 95 % are t intervals over {' or '.join(map(str, seeds))} seeds, percentiles of "
-            f"{bootstrap}, and t intervals with both errors (degrees of freedom by Welch and Satterthwaite).")
+    several = " or ".join(str(count) for count in seeds if count > 1)
+    over = (f"Intervals at 95 %, each by itself, are t intervals over {several} seeds, percentiles of {bootstrap}, and t "
+            "intervals with both errors (degrees of freedom by Welch and Satterthwaite)." if several else
+            f"Intervals are percentiles of {bootstrap}.")
+    over += " Of one seed alone nothing more can be said, and nothing is claimed." * (1 in seeds)
     corpus = compared.all[0].record["corpus"]
+    unlike = differing([run.record["parameters"] for run in compared.all]) - NAMES
+    parts = {run.record["split"]["training_fingerprint"] for run in compared.all}
+    varied = ("Only seeds and sentences vary: the split is one." if len(parts) == 1 else
+              f"There are {len(parts)} training parts, and one that is scored.")
     return (
         f"We fine-tuned {every('encoder/name')} (torch {every('versions/torch')}, transformers "
         f"{every('versions/transformers')}) on {every('split/training')} sentences of a corpus of {corpus['sentences']:,} "
-        f"(SHA-256 {corpus['sha256'][:12]}…) in {len(compared.configurations)} configurations; {' or '.join(sorted(kept))}. "
+        f"(SHA-256 {corpus['sha256'][:12]}…) in {len(compared.configurations)} configurations"
+        f"{', which differ in ' * bool(unlike)}{', '.join(map(code, sorted(unlike)))}; {' or '.join(sorted(kept))}. "
         f"Scores are micro F1 of exact mentions of {', '.join(map(code, compared.types))} (seqeval "
         f"{every('versions/seqeval')}, default mode) on {every(f'split/{compared.part}')} {compared.part} sentences{by_it}. "
-        f"Differences are paired by seed. {over} Only seeds and sentences vary: the split is one. We tested "
+        f"Differences are paired by seed. {over} {varied} We tested "
         f"{len(verdicts)} comparison{'' if len(verdicts) == 1 else 's'}"
         f"{f', declared in {declared} before the runs' if declared else ''}. A difference is claimed if all three tests reject "
         f"its absence at 5 %, and else no difference if all three bound it within ±{MARGIN} F1 (two one-sided tests at 5 %), "

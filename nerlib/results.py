@@ -91,8 +91,8 @@ def _without_places(content: dict[str, Any], paths: Sequence[str], parameters: M
 
 def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
     """Write `results`/NAME.json: what one configuration scored on the source's test part, over seeds, and on those of other
-    splits. Raises FileNotFoundError where no run has such a name, ValueError where runs differ in more, or none is of the
-    source's split."""
+    splits, one run each. Raises FileNotFoundError where no run has such a name, ValueError where runs differ in more or none
+    is of the source's split."""
     place(name)
     target = _target(name, "source_split", results)
     found = named(" ".join(patterns))
@@ -112,6 +112,9 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
     if len({row["seed"] for row in here}) < max(2, len(here)):
         raise ValueError(f"{len(here)} runs scored the source's test part: needed are two at least, each with its own seed")
     there = [row for row in rows if row not in here]
+    if twice := [row for row in there if [other["fingerprint"] for other in there].count(row["fingerprint"]) > 1]:
+        raise ValueError(f"{' and '.join(row['run'] for row in twice[:2])} scored the same test part, and it is not "
+                         "the source's: of each other split one run counts")
     over = {part: over_seeds([row["f1"] for row in some]) for part, some in (("here", here), ("there", there)) if len(some) > 1}
     first = records[here[0]["run"]]
     mean = {name: {column: sum(row["test"][name][column] for row in here) / len(here) for column in values}

@@ -14,6 +14,7 @@ from nerlib.statistics import RESAMPLES, span
 
 SOURCE_F1 = 0.8454  # micro, which its table rounds
 BEST = 10  # trials of a search that are shown
+_COSTS = ("seeds", "training seconds", "word pieces a second")  # columns of a comparison's settings that are no settings
 
 
 def write_page(results: Path) -> Path:
@@ -37,7 +38,7 @@ def write_page(results: Path) -> Path:
         "the JSON files beside it, and from tried.md, which is written by hand; the figures are those of the notebooks and of",
         "the searches' pages. A comparison is called a *difference*, or else *no difference*, only if the t test over seeds,",
         "the bootstrap over blocks of sentences and the t test with both errors say so after Holm's correction, else",
-        "*undecided*; intervals are at 95 %.", "",
+        "*undecided*; intervals are at 95 %, each by itself.", "",
         f"Declared finals in the [ledger](test-ledger.jsonl): {len(ledger)} scorings of {len(parts)} test parts by "
         f"{_many(len(hashes), 'configuration')}.", "",
         *(["The archives of [runs](runs) hold what their comparisons are made from, but for the corpus's words:",
@@ -52,24 +53,30 @@ def write_page(results: Path) -> Path:
 def comparison(name: str, content: Mapping[str, Any]) -> str:
     """One comparison, as notebook 05 keeps it, in Markdown."""
     rows, kinds = content["scores"], sorted(set().union(*content["types_f1"].values()))
+    settings = content["settings"]
+    columns = [column for column in next(iter(settings.values())) if column not in _COSTS]
     tagged = any(row["POS accuracy"] is not None for row in rows.values())
     scores = [_row(cell, _number(row["mean"]), _number(row["sd"]),
                    "–" if row["sd"] is None else f"{row['low']:.4f} to {row['high']:.4f}", f"{row['seeds']:.0f}",
                    f"{row['illegal tags']:,.1f}", *([_number(row["POS accuracy"])] if tagged else []),
                    *(_number(content["types_f1"][cell].get(kind)) for kind in kinds)) for cell, row in rows.items()]
     intervals = ("interval", "t_interval", "bootstrap_interval")
-    tests = [_row(title, f"{row['difference']:+.4f}", *(span(row[kind]) for kind in intervals), f"{row['p_holm']:.4f}",
-                  row["verdict"], _number(row["smallest_detectable"])) for title, row in content["comparisons"].items()]
+    tests = [_row(title, f"{row['difference']:+.4f}", str(len(row["seeds"])), *(span(row[kind]) for kind in intervals),
+                  f"{row['p_holm']:.4f}", row["verdict"], _number(row["smallest_detectable"]))
+             for title, row in content["comparisons"].items()]
     return "\n".join([
         f"## {name}", "", f"**Question.** {content['question']}", "", f"**Method.** {content['methods']}", "",
         f"**Answer.** {answer(content['comparisons'], content['part'])}", "",
+        "**Configurations.** What they differ in; those of one training part have the same letter.", "",
+        *_header("configuration", *columns), *(_row(cell, *(_value(row.get(column)) for column in columns))
+                                               for cell, row in settings.items()), "",
         f"**Result.** Micro F1 on {content['part']} over the types that all were to find: mean, standard deviation and t "
         "interval over seeds. Then, in the mean, the number of tags that IOB2 does not allow"
         f"{', the accuracy of the model’s own POS tags' * tagged} and F1 by entity type:", "",
         *_header("configuration", "micro F1", "sd", "t interval of the mean", "seeds", "illegal tags",
                  *["POS accuracy"] * tagged, *map(code, kinds)), *scores, "",
-        *_header("comparison", "difference", "interval", "over seeds (t)", "over sentences (bootstrap)", "p (Holm)", "verdict",
-                 "smallest detectable"), *tests, "",
+        *_header("comparison", "difference", "seeds", "interval", "over seeds (t)", "over sentences (bootstrap)", "p (Holm)",
+                 "verdict", "smallest detectable"), *tests, "",
         f"![Differences with intervals]({name}/05_forest.png)", "", f"**Limits.** {content['limits']}", "",
         f"All numbers: [{name}.json]({name}.json).", ""])
 
@@ -130,12 +137,13 @@ def _finals(name: str, content: Mapping[str, Any]) -> str:
         f"## {name}", "", "**Question.** What does the chosen configuration score?", "",
         f"**Method.** One configuration, {kept}: {_settings(content['parameters'])}. Micro F1 of exact mentions "
         f"(seqeval, default mode); the interval of a run holds it in 95 % of {RESAMPLES:,} bootstrap resamples of the test "
-        "part's sentences: what other sentences would have done, where the spread over seeds is what other seeds did.", "",
+        "part's sentences, taken as independent: what other sentences would have done, where the spread over seeds is what "
+        "other seeds did.", "",
         f"**Result.** Test micro F1 {said}. The source has {SOURCE_F1:.4f} on its test part.", "",
-        "**Limits.** Leads for the design had been read off the source's test part before. Test parts of other splits are "
-        "drawn from the same sentences: a fifth of each lies in the source's, and nearly half was validated on when the "
-        "configuration was chosen, so that they show how much depends on the split. Runs of one thread ran beside others, "
-        "and so more slowly.", "",
+        "**Limits.** Leads for the design had been read off the source's test part before. "
+        + "Test parts of other splits are drawn from the same sentences: a fifth of each lies in the source's, and nearly half "
+          "was validated on when the configuration was chosen, so that they show how much depends on the split. " * bool(there)
+        + "Runs of one thread ran beside others, and so more slowly.", "",
         *_header("split seed", "seed", "micro F1", "interval", "strict", "training (min)", "threads", "commit"), *rows, "",
         f"All numbers: [{name}.json]({name}.json).", ""])
 
@@ -157,7 +165,9 @@ def _many(count: int, what: str) -> str:
 
 
 def _value(value: Any, digits: int = 6) -> str:
-    """A parameter's value as YAML has it."""
+    """A parameter's value as YAML has it; a dash for none."""
+    if value is None:
+        return "–"
     if isinstance(value, str):
         return code(value)
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value).lower()

@@ -19,8 +19,8 @@ ALPHA, RESAMPLES, FEWEST = 0.05, 10_000, 20  # FEWEST: blocks that a bootstrap o
 Seeds = Mapping[int, np.ndarray]  # seed → counts (sentences, 3) of the run with that seed
 
 
-def counts(table: pd.DataFrame, names: Sequence[str], slice_of: Callable[[pd.DataFrame], pd.Series] | None = None,
-           column: str = "predicted") -> np.ndarray:
+def counts(table: pd.DataFrame, names: Sequence[str],
+           slice_of: Callable[[pd.DataFrame], pd.Series] | None = None) -> np.ndarray:
     """Correct, predicted and gold mentions of each sentence in each slice, (sentences, names, 3), in the table's order.
 
     `slice_of` maps mentions (a row each, as evaluation.mentions gives them) to names of slices, by default to their type;
@@ -28,7 +28,7 @@ def counts(table: pd.DataFrame, names: Sequence[str], slice_of: Callable[[pd.Dat
     """
     number = (table["position"] == 0).cumsum().to_numpy() - 1  # of the sentence that a row belongs to
     result = np.zeros((number[-1] + 1 if len(number) else 0, len(names), 3), np.int64)
-    gold, predicted = mentions(table, "gold"), mentions(table, column)
+    gold, predicted = mentions(table, "gold"), mentions(table, "predicted")
     right = predicted.merge(gold, on=["first", "last", "type"], suffixes=("", "_gold"))
     for which, found in enumerate((right, predicted, gold)):
         slices = pd.Index(names).get_indexer(found["type"] if slice_of is None else slice_of(found))
@@ -65,7 +65,8 @@ def interval(samples: np.ndarray, level: float = 1 - ALPHA) -> tuple[float, floa
 
 
 def of_one_run(units: np.ndarray, resamples: int = RESAMPLES) -> dict[str, float]:
-    """Micro F1 of a run's (sentences, 3) counts, with a bootstrap interval over sentences."""
+    """Micro F1 of a run's (sentences, 3) counts, with a bootstrap interval over sentences, as if they were independent: that
+    neighbours share names is left to `contrast`."""
     low, high = interval(f1(resampled(units, resamples)))
     return {"f1": float(f1(units.sum(0))), "low": low, "high": high}
 
@@ -158,7 +159,7 @@ def _together(seed_error: Any, sentence_error: float, seeds: int, units: int) ->
     """The standard error of both kinds of luck, which are independent, and its degrees of freedom (Satterthwaite 1946)."""
     error = np.hypot(seed_error, sentence_error)
     with np.errstate(invalid="ignore"):
-        freedom = error**4 / (seed_error**4 / (seeds - 1) + sentence_error**4 / (units - 1))
+        freedom = error**4 / (seed_error**4 / (seeds - 1) + sentence_error**4 / max(units - 1, 1))
     return error, np.where(error > 0, freedom, seeds - 1)
 
 
@@ -180,20 +181,20 @@ def family(contrasts: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def detectable(row: Mapping[str, Any], alpha: float, power: float = 0.8) -> float:
-    """The difference that all tests of a contrast find with this power at level `alpha`, from its standard errors.
+    """The difference that all tests of a contrast find with this power at level `alpha`, from its standard errors; nan where
+    there is one seed or no error at all.
 
-    Simulated: the difference is drawn with both errors, the seeds' spread, which the tests have to estimate, with its own;
-    the bootstrap is taken for a normal test.
+    Simulated: the difference is drawn with both errors, the seeds' spread, which the tests have to estimate, with its own.
+    The bootstrap, taken for a normal test, never needs more than the t test with both errors.
     """
     seeds, draws, random = len(row["seeds"]), 20_000, np.random.default_rng(0)
-    if seeds < 2:
+    if seeds < 2 or row["seed_error"] + row["sentence_error"] < 1e-12:  # differences that are all the same, but for rounding
         return float("nan")
     luck = random.normal(size=draws) * np.hypot(row["seed_error"], row["sentence_error"])
     seen = row["seed_error"] * np.sqrt(random.chisquare(seeds - 1, draws) / (seeds - 1))
     error, freedom = _together(seen, row["sentence_error"], seeds, row["units"])
     high = 1 - alpha / 2
-    needed = np.max([stats.t.ppf(high, seeds - 1) * seen, stats.t.ppf(high, freedom) * error,
-                     np.full(draws, stats.norm.ppf(high) * row["sentence_error"])], 0)
+    needed = np.maximum(stats.t.ppf(high, seeds - 1) * seen, stats.t.ppf(high, freedom) * error)
     return float(np.quantile(needed - luck, power))
 
 
@@ -204,13 +205,23 @@ def holm(p: Sequence[float]) -> list[float]:
     return stepped[np.argsort(order)].tolist()
 
 
-def error_overlap(tables: Mapping[str, pd.DataFrame], types: Sequence[str]) -> pd.DataFrame:
-    """How far two runs make the same errors in mentions of `types`: those that both miss or both invent, as a share of
-    those that either does."""
-    wrong = {}
-    for name, table in tables.items():
-        spans = {side: {span for span in mentions(table, side)[["first", "last", "type"]].itertuples(index=False, name=None)
-                        if span[2] in types} for side in ("gold", "predicted")}
-        wrong[name] = spans["gold"] ^ spans["predicted"]
-    return pd.DataFrame({a: {b: len(wrong[a] & wrong[b]) / len(wrong[a] | wrong[b]) if wrong[a] | wrong[b] else 1.0
-                             for b in wrong} for a in wrong})
+def error_overlap(tables: Mapping[str, Mapping[int, pd.DataFrame]], types: Sequence[str]) -> pd.DataFrame:
+    """How far runs make the same errors in mentions of `types`: those that both miss or both invent, as a share of those that
+    either does.
+
+    `tables`: configuration → seed → table. Mean over pairs of runs with different seeds; on the diagonal, of one
+    configuration, which is what luck alone leaves in common (nan with one seed). Two configurations that have but one and
+    the same seed are compared with that."""
+    wrong: dict[str, dict[int, set]] = {}
+    for name, seeds in tables.items():
+        for seed, table in seeds.items():
+            spans = {side: {span for span in mentions(table, side)[["first", "last", "type"]].itertuples(index=False, name=None)
+                            if span[2] in types} for side in ("gold", "predicted")}
+            wrong.setdefault(name, {})[seed] = spans["gold"] ^ spans["predicted"]
+
+    def overlap(a: str, b: str) -> float:
+        pairs = [(i, j) for i in wrong[a] for j in wrong[b] if i != j] or [(i, i) for i in wrong[a] if a != b]
+        shares = [len(wrong[a][i] & wrong[b][j]) / len(wrong[a][i] | wrong[b][j]) if wrong[a][i] | wrong[b][j] else 1.0
+                  for i, j in pairs]
+        return float(np.mean(shares)) if shares else float("nan")
+    return pd.DataFrame({a: {b: overlap(a, b) for b in wrong} for a in wrong})

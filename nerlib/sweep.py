@@ -94,10 +94,14 @@ class Sweep(Plan):
         return [*(word for name, value in given.items() for word in ("-p", name, value)), "--only", "05"]
 
     def declared(self, file: Path) -> bool:
-        """Whether all comparisons stood in the sweep's file in the commits that all runs were made with, so before the runs."""
+        """Whether the sweep's file stood like this in the commits that all runs were made with, so before the runs: the same
+        configurations, seeds and comparisons, none more and none fewer. Words and the order of comparisons may differ."""
+        def plan(text: str) -> dict[str, Any]:
+            content = {name: value for name, value in yaml.safe_load(text).items() if name not in ("question", "limits")}
+            return content | {"comparisons": sorted(content.get("comparisons", []))}
         texts = [committed(file, commit) for commit in {Run.load(run).record["git"]["commit"] for run in self.runs()}]
-        return bool(self.comparisons) and all(text is not None and all(
-            row in yaml.safe_load(text).get("comparisons", []) for row in self.comparisons) for text in texts)
+        return bool(self.comparisons) and all(text is not None and plan(text) == plan(file.read_text("utf-8"))
+                                              for text in texts)
 
     def check(self) -> None:
         """Raises FileNotFoundError for a run that is not finished, ValueError for one made with other parameters."""

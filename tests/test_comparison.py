@@ -19,8 +19,9 @@ from nbclient import NotebookClient
 from PIL import Image
 from seqeval.metrics import f1_score
 
-from nerlib import archive, evaluation, paper, provenance, results, results_page, runs, statistics, training
+from nerlib import archive, evaluation, forest, paper, provenance, results, results_page, runs, statistics, training
 from nerlib.comparison import Comparison, differing
+from nerlib.highlight import code
 from nerlib.params import Params
 from nerlib.split import load
 
@@ -163,7 +164,9 @@ def test_slices_add_up_to_the_whole(nine):
     whole = found.counts("corpus", 1)[0].sum((0, 1))
     for by in ("novelty", "length"):
         assert (found.counts("corpus", 1, by, found.all[0])[0].sum((0, 1)) == whole).all()
-    where = found.where(found.contrasts("corpus:none"), "type")
+    where, sizes = found.where(found.contrasts("corpus:none"), "type")
+    gold = evaluation.mentions(found.table(found.all[0]), "gold")["type"].value_counts()
+    assert sizes.loc["corpus - none"].to_dict() == gold.to_dict()
     geo = [np.mean([statistics.f1(found.counts(name, seed)[0].sum(0)[0]) for seed in SEEDS]) for name in ("corpus", "none")]
     assert where.loc["corpus - none", "geo"] == pytest.approx(geo[0] - geo[1])
 
@@ -186,7 +189,19 @@ def test_one_list_of_known_names_judges_both_sides(finish):
         expected = statistics.f1(few)
         if name == "a":
             first = expected
-    assert found.where(found.contrasts("a:b"), "novelty").loc["a - b"].tolist() == pytest.approx(list(first - expected))
+    where, sizes = found.where(found.contrasts("a:b"), "novelty")
+    assert where.loc["a - b"].tolist() == pytest.approx(list(first - expected))
+    assert sizes.loc["a - b"].tolist() == list(few[:, 2])
+
+
+def test_a_slice_without_a_gold_mention_has_no_difference(nine, monkeypatch):
+    found = Comparison.of(nine)
+    monkeypatch.setattr(found, "types", [*found.types, "art"])
+    where, sizes = found.where(found.contrasts("corpus:none"), "type")
+    assert sizes.loc["corpus - none", "art"] == 0 and np.isnan(where.loc["corpus - none", "art"])
+    assert where.loc["corpus - none"].notna().sum() == 5
+    _, alt = forest.differences(where, sizes, "Types", "type")
+    assert alt.endswith("art (0) –")
 
 
 @pytest.mark.parametrize("text, expected", [
@@ -441,8 +456,9 @@ def test_page_05_shows_tables_figures_with_alt_texts_methods_and_latex(compared)
     assert "We fine-tuned" in text and "Holm" in text
     content = runs.read_json(compared / "comparison.json")
     for title, row in content["comparisons"].items():  # in LaTeX
+        assert row["seeds"] == [1, 2, 3]
         spans = " & ".join(statistics.span(row[name]) for name in ("interval", "t_interval", "bootstrap_interval"))
-        assert (f"{title} & {row['difference']:+.4f} & {spans} & {row['p_holm']:.4f} & {row['verdict']} & "
+        assert (f"{title} & {row['difference']:+.4f} & 3 & {spans} & {row['p_holm']:.4f} & {row['verdict']} & "
                 f"{row['smallest_detectable']:.4f} \\\\") in text
     for cell, row in content["scores"].items():
         assert f"{cell} & {row['mean']:.4f} & {row['sd']:.4f} & {row['low']:.4f} & {row['high']:.4f} & 3 &" in text
@@ -483,33 +499,48 @@ def test_latex_is_escaped_and_each_column_has_its_form():
 
 
 @pytest.mark.parametrize("verdicts, wanted, unwanted", [
-    ({"a - b": {"seeds": [1]}}, ["We tested 1 comparison.", "of one seed alone nothing more can be said"], ["over 1 seed"]),
+    ({"a - b": {"seeds": [1]}}, ["We tested 1 comparison.", "Of one seed alone nothing more can be said"], ["t intervals"]),
     ({"a - b": {"seeds": [1, 2, 3]}, "c - b": {"seeds": [1, 2]}},
-     ["We tested 2 comparisons, declared in the plan before the runs.", "t intervals over 2 or 3 seeds"], ["one seed alone"])])
+     ["We tested 2 comparisons, declared in the plan before the runs.", "t intervals over 2 or 3 seeds"], ["one seed alone"]),
+    ({"a - b": {"seeds": [1, 2, 3]}, "c - b": {"seeds": [1]}},
+     ["t intervals over 3 seeds", "Of one seed alone nothing more can be said"], [])])
 def test_methods_say_what_was_done(nine, verdicts, wanted, unwanted):
     rows = {title: row | {"unit": "block", "units": 96} for title, row in verdicts.items()}
     text = paper.methods(Comparison.of(nine), rows, "the plan" if len(rows) == 2 else "")
-    assert all(part in text for part in [*wanted, "resamples over 96 blocks of 100 neighbouring sentences"])
+    assert all(part in text for part in [*wanted, "over 96 blocks (the scored ones of each 100 neighbours", "the split is one",
+                                         f"3 configurations, which differ in <code>pos</code>, {code('word_shape')};"])
     assert not any(part in text for part in unwanted)
+
+
+def test_methods_tell_of_several_training_parts(finish):
+    finish("parts-a-1", seed=1)
+    finish("parts-b-1", seed=1, validation_size=0.3)
+    text = paper.methods(Comparison.of(f"{finish.prefix}-parts-*"), {"a - b": {"seeds": [1], "unit": "sentence", "units": 60}})
+    assert "There are 2 training parts, and one that is scored." in text and "the split is one" not in text
+    assert f"2 configurations, which differ in {code('validation_size')};" in text
 
 
 def test_a_comparison_on_the_results_page_tells_of_rare_types_pos_accuracy_and_one_seed():
     score = {"mean": 0.8, "sd": 0.01, "low": 0.78, "high": 0.82, "seeds": 3, "illegal tags": 0.4, "POS accuracy": None}
     test = {"difference": 0.01, "interval": [0.001, 0.019], "t_interval": [None, None], "bootstrap_interval": [0.002, 0.018],
-            "p_holm": 0.01234, "verdict": "undecided", "smallest_detectable": None}
+            "seeds": [2], "p_holm": 0.01234, "verdict": "undecided", "smallest_detectable": None}
     text = results_page.comparison("name", {
         "question": "Which?", "methods": "So.", "limits": "One.", "part": "test", "comparisons": {"b - a": test},
+        "settings": {"a": {"seeds": 3, "pos": "none", "dropout": 0.1, "training part": "A", "training seconds": 9.1},
+                     "b": {"seeds": 1, "pos": "corpus", "dropout": None, "training part": "B", "training seconds": 9.2}},
         "types_f1": {"a": {"per": 0.7}, "b": {"per": 0.71, "a|b": 0.0}},
         "scores": {"a": score, "b": score | {"POS accuracy": 0.98, "sd": None, "low": None, "high": None, "seeds": 1}}})
     rows = [line for line in text.split("\n") if line.startswith("|")]
     assert rows == [
+        "| configuration | pos | dropout | training part |", "| --- | --- | --- | --- |",
+        "| a | <code>none</code> | 0.1 | <code>A</code> |", "| b | <code>corpus</code> | – | <code>B</code> |",
         "| configuration | micro F1 | sd | t interval of the mean | seeds | illegal tags | POS accuracy | "
         "<code>a&#124;b</code> | <code>per</code> |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| a | 0.8000 | 0.0100 | 0.7800 to 0.8200 | 3 | 0.4 | – | – | 0.7000 |",
         "| b | 0.8000 | – | – | 1 | 0.4 | 0.9800 | 0.0000 | 0.7100 |",
-        "| comparison | difference | interval | over seeds (t) | over sentences (bootstrap) | p (Holm) | verdict | smallest "
-        "detectable |", "| --- | --- | --- | --- | --- | --- | --- | --- |",
-        "| b - a | +0.0100 | +0.0010 to +0.0190 | – | +0.0020 to +0.0180 | 0.0123 | undecided | – |"]
+        "| comparison | difference | seeds | interval | over seeds (t) | over sentences (bootstrap) | p (Holm) | verdict | "
+        "smallest detectable |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| b - a | +0.0100 | 1 | +0.0010 to +0.0190 | – | +0.0020 to +0.0180 | 0.0123 | undecided | – |"]
     assert "- **undecided**: b - a (+0.0100)" in text and "the accuracy of the model’s own POS tags" in text
 
 
@@ -557,6 +588,9 @@ def test_finals_are_the_test_scores_over_seeds_and_splits(final, finish, tmp_pat
     assert page.endswith("\n\n## Tried in vain\n\nMuch.\n")
     assert f"Test micro F1 {content['mean_over_seeds']:.4f} over 3 seeds" in page
     assert f"on 1 other split {other['f1']:.4f}." in page
+    finish("final-7-2", split_seed=7, seed=2, validation_size=0, epochs=1)
+    with pytest.raises(ValueError, match="final-7-1 and .*final-7-2 scored the same test part, and it is not the source's"):
+        results.finals("best", [f"{finish.prefix}-final-*"], tmp_path)
     low, high = other["interval"]
     assert low < other["f1"] < high and f"| 7 | 1 | {other['f1']:.4f} | {low:.4f} to {high:.4f} |" in page
 

@@ -36,7 +36,8 @@ BINS = pd.DataFrame({"confidence": [0.31, 0.62, 0.94], "accuracy": [0.25, 0.55, 
 VERDICTS = {name: {"difference": at, "t_interval": [at - 0.004, at + 0.004], "bootstrap_interval": [at - 0.002, at + 0.002],
                    "interval": [at - 0.005, at + 0.005], "unit": "block", "margin": 0.003, "verdict": verdict}
             for name, at, verdict in (("a - b", 0.0102, "difference"), ("c - b", -0.0011, "undecided"))}
-DIFFERENCES = pd.DataFrame({"geo": [0.012, -0.003], "per": [0.0, 0.021]}, index=["a - b", "c - b"])
+DIFFERENCES = pd.DataFrame({"geo": [0.012, -0.003], "per": [0.0, np.nan]}, index=["a - b", "c - b"])
+SIZES = pd.DataFrame({"geo": [1234, 1234], "per": [56, 7]}, index=["a - b", "c - b"])
 TRIALS = pd.DataFrame({"rate": [1e-4, 3e-4], "pos": ["none", "corpus"], "shape": [True, False], "value": [0.81, 0.83]})
 FIGURES = {  # function → its arguments, and what its alternative text must say
     "bars": ((pd.Series({"geo": 1234, "per": 56}), "Mentions", "mentions", "type"), ["geo 1,234", "per 56"]),
@@ -51,7 +52,8 @@ FIGURES = {  # function → its arguments, and what its alternative text must sa
     "intervals": ((VERDICTS, "Differences"), [
         "a - b +0.0102, +0.0052 to +0.0152 (seeds +0.0062 to +0.0142, bootstrap +0.0082 to +0.0122): difference",
         "c - b -0.0011", "margin ±0.003"]),
-    "differences": ((DIFFERENCES, "By type", "type"), ["a - b: geo +0.012, per +0.000", "c - b: geo -0.003, per +0.021"]),
+    "differences": ((DIFFERENCES, SIZES, "By type", "type"), [
+        "a - b: geo (1,234) +0.012, per (7 to 56) +0.000", "c - b: geo (1,234) -0.003, per (7 to 56) –"]),
     "parallel": ((TRIALS, "value", "Trials"), ["2 rows", "the best, value 0.8300: rate 0.0003, pos corpus, shape False"]),
     "calibration": (({"as trained": (BINS, 0.1234), "tempered": (BINS, 0.2)}, "Calibration"),
                     ["as trained, Brier score 0.123: ", "tempered, Brier score 0.200: ",
@@ -195,7 +197,8 @@ NAMES = ["a - b", "none-shape-true - none-shape-false",
 
 @pytest.mark.parametrize("made", [
     lambda: forest.intervals({name: VERDICTS["a - b"] | {"verdict": "no difference"} for name in NAMES}, "Differences"),
-    lambda: forest.differences(pd.DataFrame({"geo": [0.01, 0.02, -0.03, 0.1], "per": 0.0}, NAMES), "Types", "type")])
+    lambda: forest.differences(pd.DataFrame({"geo": [0.01, 0.02, -0.03, 0.1], "per": 0.0}, NAMES),
+                               pd.DataFrame({"geo": [9] * 4, "per": 8}, NAMES), "Types", "type")])
 def test_names_of_comparisons_take_no_room_from_their_differences(made):
     figure, _ = made()
     [axes] = figure.axes
@@ -234,17 +237,18 @@ def test_forest_of_one_seed_draws_the_interval_over_sentences_alone():
 
 def test_differences_of_one_comparison_leave_room_for_the_legend_of_many_types():
     many = pd.DataFrame({name: [0.01] for name in "abcdefghijklmnop"}, index=["a - b"])
-    figure, _ = forest.differences(many, "Types", "type")
+    figure, _ = forest.differences(many, many.notna() * 1000, "Types", "type")
     figure.draw_without_rendering()
     box = figure.axes[0].get_legend().get_window_extent()
     assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1
 
 
 def test_differences_are_drawn_in_the_row_of_their_comparison():
-    figure, _ = forest.differences(DIFFERENCES, "By type", "type")
+    figure, _ = forest.differences(DIFFERENCES, SIZES, "By type", "type")
     points = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines
               if not line.get_label().startswith("_")}
-    assert points == {"geo": ([0.012, -0.003], [0, 1]), "per": ([0.0, 0.021], [0, 1])}
+    assert points == {"geo (1,234)": ([0.012, -0.003], [0, 1]),
+                      "per (7 to 56)": (pytest.approx([0.0, np.nan], nan_ok=True), [0, 1])}
 
 
 @pytest.mark.parametrize("values", [{}, {"seen": 0.0}, {"seen": 0.0, "unseen": 0.0}])

@@ -214,6 +214,16 @@ def test_equal_runs_are_equal_and_opposite_ones_opposite():
     assert forth["p"] == pytest.approx(back["p"])
 
 
+def test_a_single_unit_and_differences_without_any_spread_have_verdicts_too():
+    runs = {seed: np.array([[found, 4, 4]]) for seed, found in ((1, 2), (2, 3))}
+    row = pair(runs, {1: runs[1], 2: runs[1]}, np.zeros(1, int), 50)
+    assert row["units"] == 1 and row["sentence_error"] == 0 and row["t_interval"] == pytest.approx(row["interval"])
+    counted = {seed: np.array([[3, 4, 4]] * 40) for seed in (1, 2, 3)}
+    better = {seed: np.array([[4, 4, 4]] * 40) for seed in (1, 2, 3)}
+    row = statistics.family({"x": pair(better, counted, np.arange(40), 50)})["x"]
+    assert row["difference"] == 0.25 and np.isnan(row["smallest_detectable"])  # no spread tells nothing of what was missed
+
+
 def test_no_common_seed_is_refused_and_one_claims_nothing():
     a, b, block = experiment(0.2, 4)
     with pytest.raises(ValueError, match="no seed in common"):
@@ -307,13 +317,18 @@ def test_verdicts(p, p_equal, verdict):
 
 def test_error_overlap_by_hand():
     base = pd.DataFrame({"sentence": 0, "position": range(4), "word": "w", "gold": ["B-geo", "O", "B-per", "O"]})
-    tables = {"none": base.assign(predicted=["O"] * 4), "half": base.assign(predicted=["B-geo", "O", "O", "B-org"]),
-              "all": base.assign(predicted=base["gold"])}
-    overlap = statistics.error_overlap(tables, ["geo", "per", "org"])
-    # none misses geo and per; half misses per and invents org; all makes no error.
+    none, half, all_ = (base.assign(predicted=tags) for tags in (["O"] * 4, ["B-geo", "O", "O", "B-org"], base["gold"]))
+    # none misses geo and per; half misses per and invents org; all_ makes no error.
+    types = ["geo", "per", "org"]
+    overlap = statistics.error_overlap({"none": {1: none}, "half": {1: half}, "all": {1: all_}}, types)
     assert overlap.loc["none", "half"] == overlap.loc["half", "none"] == pytest.approx(1 / 3)
-    assert overlap.loc["none", "none"] == overlap.loc["all", "all"] == 1 and overlap.loc["none", "all"] == 0
-    assert statistics.error_overlap(tables, ["per", "tim"]).loc["none", "half"] == 1  # both miss per
+    assert overlap.loc["none", "all"] == 0
+    assert np.isnan(np.diag(overlap)).all()  # a run shares all errors with itself, which says nothing
+    assert statistics.error_overlap({"a": {1: none}, "b": {1: half}}, ["per", "tim"]).loc["a", "b"] == 1  # both miss per
+    several = statistics.error_overlap({"a": {1: none, 2: half}, "b": {1: none, 2: none, 3: all_}}, types)
+    assert several.loc["a", "a"] == pytest.approx(1 / 3)  # seeds 1 and 2
+    assert several.loc["b", "b"] == pytest.approx((1 + 0 + 0) / 3)
+    assert several.loc["a", "b"] == several.loc["b", "a"] == pytest.approx((1 + 0 + 1 / 3 + 0) / 4)  # 12, 13, 21, 23
 
 
 def test_blocks_are_neighbours_in_the_file():

@@ -94,7 +94,7 @@ def test_check_wants_all_runs_as_the_file_says(tmp_path, monkeypatch):
         sweep.check()
 
 
-def test_comparisons_are_declared_if_they_stood_in_the_file_in_the_commit_of_each_run(tmp_path, monkeypatch):
+def test_comparisons_are_declared_if_the_file_stood_so_in_the_commit_of_each_run(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x"]
     subprocess.run([*git, "init", "-q"], check=True)
@@ -107,15 +107,19 @@ def test_comparisons_are_declared_if_they_stood_in_the_file_in_the_commit_of_eac
     first, second = ("none-true", "none-false"), ("corpus-true", "corpus-false@viterbi")
     one, both = committed(first), committed(first, second)
 
-    def declared(commits, *comparisons):
-        path = write(tmp_path, comparisons=[list(pair) for pair in comparisons])
+    def declared(commits, *comparisons, **changes):
+        path = write(tmp_path, comparisons=[list(pair) for pair in comparisons], **changes)
         sweep = Sweep.load(path)
         for number, run in enumerate(sweep.runs()):
             runs.write_json(tmp_path / "reports" / run / "run.json", {"git": {"commit": commits[number % len(commits)]}})
         return sweep.declared(path)
-    assert declared([both], first, second) and declared([both], first) and declared([one, both], first)
-    assert not declared([one], first, second) and not declared([both, one], second)  # added when runs had been seen
-    assert not declared([both, None], first) and not declared(["0" * 40], first) and not declared([both])
+    assert declared([both], first, second) and declared([both], second, first) and declared([one], first)
+    assert declared([both], first, second, question="Said better?", limits="And what not.")
+    assert not declared([one], first, second) and not declared([both, one], first, second)  # added when runs had been seen
+    assert not declared([both], first) and not declared([one, both], first)  # left out when runs had been seen
+    for changes in ({"seeds": [1, 2, 3]}, {"common": {"epochs": 1, "score_test": False}}, {"layers": ["params/gmb-fast.yaml"]}):
+        assert not declared([both], first, second, **changes)
+    assert not declared([one, None], first) and not declared(["0" * 40], first) and not declared([both])
 
 
 def test_only_finals_enter_the_ledger(tmp_path):
