@@ -1,5 +1,6 @@
 """How far the annotation itself can be trusted: what the training part knows of a name, repeated sentences, disputed tags."""
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from nerlib.evaluation import extent, mentions, sequences
+from nerlib.reading import decode
 from nerlib.runs import harmless, read_json, write_csv, write_json
 from nerlib.statistics import f1, interval, resampled
 
@@ -23,27 +25,34 @@ def frequency(found: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
     return pd.Series([known[pair] for pair in zip(found["type"], found["surface"], strict=True)], found.index, dtype=int)
 
 
-def consistency(found: pd.DataFrame, training: pd.DataFrame) -> pd.Series:
-    """For each mention in `found`: of all places where the training part has its words in a row, the share that it tags in
-    the most frequent way (as one mention of one type, or as anything else). nan where it never has them."""
-    wanted = set(found["surface"])
-    lengths = {surface.count(" ") + 1 for surface in wanted}
-    places: dict[str, Counter] = {surface: Counter() for surface in wanted}
-    spans = {(m.first, m.last): m.type for m in mentions(training).itertuples()}
+def consistency(found: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
+    """For each mention in `found`, columns places and share: in how many places the training part has its words in a row, but
+    for those within a longer mention, and which share of these it tags in the most frequent way (as one mention of one type,
+    or as anything else); nan where there is none."""
+    lengths = set(found["words"])
+    tagged: dict[str, Counter] = {surface: Counter() for surface in found["surface"]}
+    spans, mention = {}, np.full(len(training), -1)  # of each row, the number of the mention that it is in
+    for number, m in enumerate(mentions(training).itertuples()):
+        spans[m.first, m.last], mention[m.first:m.last + 1] = m.type, number
     first = 0
     for words in sequences(training, "word"):
         for length in lengths:
-            for at in range(len(words) - length + 1):
-                if (surface := " ".join(words[at:at + length])) in places:
-                    places[surface][spans.get((first + at, first + at + length - 1), "no mention")] += 1
+            for at in range(first, first + len(words) - length + 1):
+                if (surface := " ".join(words[at - first:at - first + length])) in tagged:
+                    span = at, at + length - 1
+                    if span in spans or mention[span[0]] < 0 or mention[span[0]] != mention[span[1]]:
+                        tagged[surface][spans.get(span, "no mention")] += 1
         first += len(words)
-    share = {surface: max(counts.values()) / counts.total() if counts else np.nan for surface, counts in places.items()}
-    return found["surface"].map(share).astype(float)
+    share = {surface: max(counts.values()) / counts.total() for surface, counts in tagged.items() if counts}
+    places = {surface: counts.total() for surface, counts in tagged.items()}
+    return pd.DataFrame({"places": found["surface"].map(places).astype(int),
+                         "share": found["surface"].map(share).astype(float)})
 
 
 def repeated(tables: list[pd.DataFrame]) -> dict[str, float] | None:
     """How far sentences that occur several times are tagged alike: groups, pairs of neighbours in a group, share of pairs
-    with equal tags, micro F1 of one's mentions against the other's, with a 95 % bootstrap interval over groups.
+    with equal tags, micro F1 of one's mentions against the other's, with a 95 % bootstrap interval over the groups that have
+    mentions (nan where none has).
 
     None where no sentence occurs twice. This is not a ceiling for a model, which may learn the more frequent tagging.
     """
@@ -62,9 +71,10 @@ def repeated(tables: list[pd.DataFrame]) -> dict[str, float] | None:
             units.append(counts)
     if not units:
         return None
-    low, high = interval(f1(resampled(np.array(units))))
-    return {"groups": len(units), "pairs": len(equal), "equal": float(np.mean(equal)), "f1": float(f1(np.sum(units, 0))),
-            "low": low, "high": high}
+    named = np.array([counts for counts in units if counts.any()])
+    low, high = interval(f1(resampled(named))) if len(named) else (np.nan, np.nan)
+    return {"groups": len(units), "pairs": len(equal), "equal": float(np.mean(equal)),
+            "f1": float(f1(named.sum(0))) if len(named) else np.nan, "low": low, "high": high}
 
 
 def _spans(words: Sequence[str], tags: list[str]) -> set[tuple[int, int, str]]:
@@ -144,9 +154,9 @@ def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size:
     """The questions in adjudicate.csv, which is written unless it has answers, with its key in adjudicate-key.json.
 
     Up to `size` disputed mentions and as many random ones of all that corpus or model have, each asked once, in random
-    order; one reading is the corpus's and one the model's, as A and B by chance. A person writes A, B, both or neither into
-    `right`. What corpus and model both overlook is not asked. Raises ValueError where the answers there were given to
-    questions from other predictions, and for any other answer.
+    order; one reading is the corpus's and one the model's, as A and B by chance; [[ ]] in the sentence hold the words that
+    either reading has. A person writes A, B, both or neither into `right`. What corpus and model both overlook is not asked.
+    Raises ValueError where the answers there were given to questions from other predictions, and for any other answer.
     """
     random = np.random.default_rng(seed)
     candidates = {"disputed": disputes(table, aligned), "random": aligned}
@@ -157,26 +167,41 @@ def adjudication(table: pd.DataFrame, aligned: pd.DataFrame, folder: Path, size:
         corpus, model = (_reading(row, side, found[side]) for side in ("gold", "pred"))
         key.append({"samples": [sample for sample in drawn if i in drawn[sample]],
                     "right": [corpus_is, "both"] if corpus != model else ["A", "B", "both"]})
-        own = table[(table["part"] == row["part"]) & (table["sentence"] == row["sentence"])]
+        words = table["word"][(table["part"] == row["part"]) & (table["sentence"] == row["sentence"])].tolist()
+        begin, end = (int(table["position"].iloc[edge[0]]) for edge in extent(aligned.loc[[i]]))
+        words[begin] = f"[[{words[begin]}"
+        words[end] = f"{words[end]}]]"
         a, b = (corpus, model) if corpus_is == "A" else (model, corpus)
-        rows.append({"number": len(rows) + 1, "sentence": " ".join(own["word"]), "A": a, "B": b, "right": ""})
+        rows.append({"number": len(rows) + 1, "sentence": " ".join(words), "A": a, "B": b, "right": ""})
     questions = harmless(pd.DataFrame(rows, columns=["number", "sentence", "A", "B", "right"]))
     path, secret = folder / "adjudicate.csv", folder / "adjudicate-key.json"
-    answered = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else questions.head(0)
-    if "right" not in answered or (answered["right"].str.strip() != "").any():
-        before = harmless(answered)  # which it is, unless an earlier version wrote it
-        same = all(name in before and before[name].tolist() == questions[name].tolist() for name in ("sentence", "A", "B"))
-        if not same or "right" not in answered:
-            raise ValueError(f"{path} was made for other predictions than this run's; keep it elsewhere, then run this again")
-        questions["right"] = answered["right"].str.strip()
+    answered = _saved(path) if path.is_file() and path.stat().st_size else questions.head(0)
+    if "right" not in answered or (answered["right"] != "").any():
+        asked = questions.drop(columns="right").astype(str).map(str.strip)
+        same = "right" in answered and {*asked} <= {*answered} and asked.sort_values("number").to_numpy().tolist() == (
+            harmless(answered)[[*asked]].sort_values("number").to_numpy().tolist())  # which it is, but for earlier versions'
+        if not same:
+            raise ValueError(f"{path} was made for other predictions than this run's, or its questions were changed; keep it "
+                             "elsewhere, then run this again")
+        questions["right"] = asked["number"].map(answered.set_index("number")["right"])
         wrong = questions[~questions["right"].isin(["", *ANSWERS])]
         if len(wrong):
             raise ValueError(f"{path}, number {wrong['number'].iloc[0]}: right is {wrong['right'].iloc[0]!r}; "
                              f"write one of {', '.join(ANSWERS)}, or leave it empty")
     else:
-        write_csv(path, questions)
+        write_csv(path, questions, mark="\ufeff")
     write_json(secret, key)
     return questions
+
+
+def _saved(path: Path) -> pd.DataFrame:
+    """adjudicate.csv as a spreadsheet may have saved it: in another order, with another separator, in another encoding."""
+    text = decode(path.read_bytes(), str(path))
+    separator = max(",;\t", key=text.split("\n", 1)[0].count)
+    try:
+        return pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False).map(str.strip)
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{path}: not a CSV file any more: {error}") from None
 
 
 def _reading(row: Mapping[str, Any], side: str, found: pd.DataFrame) -> str:

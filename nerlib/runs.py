@@ -51,9 +51,10 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """The frame's columns, without its index, `harmless`, text in quotes, whatever a spreadsheet splits at."""
-    write_atomically(path, harmless(frame).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
+def write_csv(path: Path, frame: pd.DataFrame, mark: str = "") -> None:
+    """The frame's columns, without its index, `harmless`, text in quotes, whatever a spreadsheet splits at. `mark` stands
+    before it: a byte order mark, without which some do not take it for UTF-8."""
+    write_atomically(path, mark + harmless(frame).to_csv(index=False, quoting=csv.QUOTE_NONNUMERIC))
 
 
 def harmless(frame: pd.DataFrame) -> pd.DataFrame:

@@ -29,19 +29,33 @@ def test_frequency_counts_mentions_with_the_same_words_and_type():
     assert annotation.frequency(evaluation.mentions(FOUND), TRAINING).tolist() == [2, 0, 1]
 
 
-def test_consistency_counts_every_place_that_has_the_words():
-    # New York: geo twice, inside "New York Times" once, so 2 of 3; Times: never a mention of its own, 1 of 1;
-    # York: inside of New York three times, geo twice, per once, so 3 of 6.
-    assert annotation.consistency(evaluation.mentions(FOUND), TRAINING).tolist() == pytest.approx([2 / 3, 1, 1 / 2])
+def test_consistency_counts_every_place_that_has_the_words_but_within_a_longer_mention():
+    # New York: geo twice, and once inside "New York Times"; Times: only inside of that; York: geo twice, per once, and
+    # inside of longer mentions three times.
+    known = annotation.consistency(evaluation.mentions(FOUND), TRAINING)
+    assert known["places"].tolist() == [2, 0, 3]
+    assert known["share"].tolist() == pytest.approx([1, np.nan, 2 / 3], nan_ok=True)
+    # Untagged, across the edge of a mention, and as a mention of its own: three ways.
+    training = table(["new york", "O O"], ["old new york times", "B-org I-org O O"], ["new york times", "B-geo I-geo O"])
+    [row] = annotation.consistency(evaluation.mentions(table(["new york", "B-geo I-geo"])), training).itertuples()
+    assert (row.places, row.share) == (3, pytest.approx(2 / 3))  # twice "no mention"
 
 
 def test_consistency_is_unknown_for_new_words():
-    assert annotation.consistency(evaluation.mentions(table(["Oslo", "B-geo"])), TRAINING).isna().tolist() == [True]
+    known = annotation.consistency(evaluation.mentions(table(["Oslo", "B-geo"])), TRAINING)
+    assert known["places"].tolist() == [0] and known["share"].isna().tolist() == [True]
+
+
+def test_words_with_blanks_have_places():
+    rows = table(["New_York slept", "B-geo O"])
+    rows["word"] = rows["word"].str.replace("_", " ")
+    assert annotation.consistency(evaluation.mentions(rows), rows).to_numpy().tolist() == [[1, 1]]
 
 
 def test_words_across_sentences_are_no_place():
     training = table(["in New", "O O"], ["York is", "O O"], ["New York", "B-geo I-geo"])
-    assert annotation.consistency(evaluation.mentions(table(["New York", "B-geo I-geo"])), training).tolist() == [1]
+    known = annotation.consistency(evaluation.mentions(table(["New York", "B-geo I-geo"])), training)
+    assert known.to_numpy().tolist() == [[1, 1]]
 
 
 # --- errors that stand for many
@@ -110,6 +124,14 @@ def test_without_repetition_there_is_nothing_to_say():
     assert annotation.repeated([table(["a b", "O O"], ["b a", "O O"])]) is None
 
 
+def test_repeated_sentences_without_mentions_have_no_score_and_widen_no_interval():
+    rain = table(*[["it rained", "O O"]] * 2)
+    again = annotation.repeated([rain])
+    assert again["equal"] == 1 and np.isnan([again["f1"], again["low"], again["high"]]).all()
+    both = annotation.repeated([rain, table(*[["Ada slept", "B-per O"]] * 2, part="other")])
+    assert (both["groups"], both["f1"], both["low"], both["high"]) == (2, 1, 1, 1)
+
+
 # --- disputes
 
 def disputing():
@@ -165,13 +187,17 @@ def test_questions_are_two_samples_in_random_order_with_blinded_readings(asked):
     for question, hidden in zip(questions.itertuples(), key.itertuples(), strict=True):
         readings = {"A": question.A, "B": question.B}
         side = hidden.right[0]
-        number = int(question.sentence.split()[0][1:])
+        number = int(question.sentence.split()[0].strip("[]")[1:])
         own = aligned[aligned["sentence"] == number]
         golds = {f"{row.gold}: {row.surface}" for row in own.itertuples() if row.kind != "spurious"} | {"no mention"}
         assert readings[side] in golds
         assert (question.A == question.B) == (len(hidden.right) == 3)
         if "disputed" in hidden.samples:
             assert number in set(disputed["sentence"]) and question.A != question.B
+        marked = question.sentence[question.sentence.index("[[") + 2:question.sentence.index("]]")].split()
+        said = {word for text in readings.values() if text != "no mention" for word in text.split(": ")[1].split()}
+        assert set(marked) == said and question.sentence.count("[[") == 1
+    assert (folder / "adjudicate.csv").read_bytes().startswith(b"\xef\xbb\xbf")  # a spreadsheet takes it for UTF-8
     on_disk = pd.read_csv(folder / "adjudicate.csv", keep_default_na=False)
     assert on_disk.columns.tolist() == ["number", "sentence", "A", "B", "right"] and set(on_disk["right"]) == {""}
 
@@ -200,6 +226,34 @@ def test_answers_survive_another_run_and_are_counted_with_wilsons_interval(asked
     p, n, z = 30 / 99, 99, 1.959963985
     middle, half = (p + z**2 / 2 / n) / (1 + z**2 / n), z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / 4 / n**2)
     assert result.loc["disputed", ["low", "high"]].tolist() == pytest.approx([middle - half, middle + half])
+
+
+def test_a_question_says_which_of_equal_words_is_meant(tmp_path):
+    rows = table(["Rome said Rome fell", "O O B-geo O", "O O B-per O"]).assign(loss=3.0)
+    [question] = annotation.adjudication(rows, evaluation.align(rows), tmp_path).itertuples()
+    assert question.sentence == "Rome said [[Rome]] fell"
+
+
+@pytest.mark.parametrize("saved", [
+    lambda rows, path: rows.to_csv(path, index=False, sep=";", encoding="windows-1252"),
+    lambda rows, path: rows.to_csv(path, index=False, sep="\t", encoding="utf-16"),
+    lambda rows, path: rows.iloc[::-1].to_csv(path, index=False, lineterminator="\r\n")])
+def test_answers_are_read_as_spreadsheets_save_them(tmp_path, saved):
+    rows = table(["Zoë; met Ivo", "B-per O B-per", "B-org O O"], ["Pia, slept", "B-geo O", "B-per O"]).assign(loss=3.0)
+    aligned = evaluation.align(rows)
+    given = annotation.adjudication(rows, aligned, tmp_path).astype(str).assign(right=["A", "neither", ""])
+    saved(given, tmp_path / "adjudicate.csv")
+    assert annotation.adjudication(rows, aligned, tmp_path)["right"].tolist() == ["A", "neither", ""]
+
+
+def test_answers_that_cannot_be_read_are_refused_by_name(asked):
+    rows, aligned, _, folder = asked
+    path = folder / "adjudicate.csv"
+    path.write_text(path.read_text("utf-8") + '1,"x"\n2,y,z,a,b,c,d\n', "utf-8")
+    with pytest.raises(ValueError, match=r"adjudicate.csv: not a CSV file any more: "):
+        annotation.adjudication(rows, aligned, folder)
+    path.write_text("")
+    assert len(annotation.adjudication(rows, aligned, folder)) == len(pd.read_csv(path))  # nothing was there to lose
 
 
 def test_equal_readings_are_right_whichever_is_named(asked):

@@ -86,10 +86,10 @@ def test_matching_filters_by_each_property(wanted, surfaces):
     assert set(interactive.matching(found, **wanted)["surface"]) == surfaces
 
 
-def test_outside_of_jupyterlab_two_errors_of_each_kind_are_shown_once_a_sentence(shown):
+def test_outside_of_jupyterlab_two_errors_of_each_kind_are_shown_also_where_another_kind_has_their_sentence(shown):
     [html] = shown(interactive.error_browser, ROWS, evaluation.align(ROWS), TRAINING)
     notes = [note.get_text() for note in BeautifulSoup(html, "html.parser").select("p[dir] small")]
-    assert notes == ["(boundary: New York)", "(spurious: fell)", "(type: Rome)"]
+    assert notes == ["(boundary: New York)", "(missed: Ada)", "(spurious: fell)", "(type: Rome)"]
     right = ROWS.assign(predicted=ROWS["gold"])
     [html] = shown(interactive.error_browser, right, evaluation.align(right), TRAINING)
     page = BeautifulSoup(html, "html.parser")

@@ -359,6 +359,10 @@ def test_notebook_04_reads_a_model_that_finds(finished, slot, tmp_path, model):
     rows.to_parquet(folder / "predictions.parquet", index=False)
     done = papermill("notebooks/04_error_analysis.ipynb", tmp_path / "out.ipynb", "-p", "run", run)
     assert done.returncode == 0, done.stderr[-2000:]
+    said = [output.data["text/markdown"] for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells
+            if cell.cell_type == "code" for output in cell.outputs if "text/markdown" in output.get("data", {})]
+    assert ("The model makes no error." if model == "everything" else "**missed** is the most frequent kind (100%)") in said[-1]
+    assert not [text for text in said if "nan" in text]
 
 
 @pytest.fixture(scope="module")
