@@ -163,7 +163,8 @@ def parallel(table: pd.DataFrame, score: str, title: str, logarithmic: Collectio
     figure, axes = canvas(3.8, title, "parameter", "lowest to highest value", width=min(WIDEST, max(WIDTH, 1.4 * len(names))))
     best, texts = table[score].idxmax(), table.map(lambda value: f"{value:.3g}" if isinstance(value, float) else str(value))
     for row in table[score].sort_values().index:
-        axes.plot(range(len(names)), heights.loc[row], color=shade(heights.loc[row, score]), linewidth=3 if row == best else 1)
+        axes.plot(range(len(names)), heights.loc[row], linewidth=3 if row == best else 1,
+                  color=shade(0.4 + 0.6 * heights.loc[row, score]))  # the lightest colours are hard to see on white
     for at, name in enumerate(names):
         axes.vlines(at, 0, 1, color=GREY, linewidth=0.8, zorder=0)
         for end, row, where in ((0, heights[name].idxmin(), "top"), (1, heights[name].idxmax(), "bottom")):

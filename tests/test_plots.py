@@ -274,15 +274,16 @@ def test_matrix_shows_counts_with_their_share_of_the_row():
         "90\n90%", "7\n7%", "3\n3%", "", "40\n80%", "10\n20%", "2\n100%", "", ""]
 
 
+def luminance(colour):  # WCAG 2.2
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 def test_numbers_of_a_matrix_are_readable_on_every_shade():
     shares = np.arange(129)  # both columns together: every shade that there is
     figure, _ = plots.matrix(pd.DataFrame({"a": shares, "b": 256 - shares}), "Confusion", "predicted", "gold")
     axes, _ = figure.axes
     cells = plt.get_cmap("Blues")(np.column_stack([shares, 256 - shares]).ravel() / 256)
-
-    def luminance(colour):  # WCAG 2.2
-        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
     pairs = [sorted((luminance(text.get_color()), luminance(cell))) for text, cell in zip(axes.texts, cells, strict=True)]
     contrasts = [(light + 0.05) / (dark + 0.05) for dark, light in pairs]
     assert len(contrasts) == 258 and min(contrasts) >= 4.5
@@ -499,6 +500,7 @@ def test_parallel_coordinates_stand_where_their_values_are():
     figure, _ = plots.parallel(trials, "value", "Trials", {"rate"})
     [axes] = figure.axes
     heights = sorted(tuple(np.round(line.get_ydata(), 6)) for line in axes.lines)
+    assert all(1.05 / (luminance(line.get_color()) + 0.05) > 3 for line in axes.lines), "lines stand out from white"
     assert heights == [(0, 0, 0), (0.5, 0.25, 1), (1, 1, round(1 / 3, 6))]
     assert [line.get_linewidth() for line in axes.lines if line.get_ydata()[-1] == 1] == [3]  # the best
     assert [label.get_text() for label in axes.get_xticklabels()] == ["rate\n(log)", "dropout", "value"]
