@@ -1,5 +1,6 @@
 """One function per figure. Each returns the figure and its alternative text, which says what the figure shows."""
 
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW, GREY = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442", "#8a8a8a")
 TYPE_COLOURS = {"geo": BLUE, "gpe": SKY, "org": ORANGE, "per": GREEN, "tim": PINK, "art": RED, "eve": YELLOW, "nat": GREY}
 STYLE = {"font.size": 10, "axes.titlesize": 12, "axes.titleweight": "bold", "axes.titlelocation": "left",
+         "figure.titlesize": 12, "figure.titleweight": "bold",
          "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 96, "svg.hashsalt": "nerlib",
          "figure.constrained_layout.use": True, "text.parse_math": False}  # "$" in a name is a dollar, not a formula
 Picture = tuple[Figure, str]
@@ -53,11 +55,12 @@ def save(picture: Picture, path: Path) -> None:
 
 
 def canvas(height: float, title: str, x: str, y: str, width: float = WIDTH) -> tuple[Figure, plt.Axes]:
-    """A figure of so many inches with one pair of axes."""
+    """A figure of so many inches with one pair of axes; the title begins at its left edge and has the lines that it needs."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(width, height))
         axes.set(xlabel=x, ylabel=y)
-        axes.set_title(title, loc="left", pad=12)
+        lines = textwrap.fill(title, round(10 * width), break_on_hyphens=False)  # 10 bold letters to an inch
+        figure.suptitle(lines, x=0.01, ha="left")
     return figure, axes
 
 

@@ -88,12 +88,25 @@ def test_figure_has_title_and_axis_labels_and_its_alt_text_the_numbers(name):
     figure, alt, said = draw(name)
     for axes in figure.axes:
         if axes.get_label() != "<colorbar>":
-            title = axes.get_title("left") or axes.get_title()
+            title = figure.get_suptitle() or axes.get_title("left") or axes.get_title()
             assert title and axes.get_xlabel() and axes.get_ylabel()
             assert title in alt or name == "learning_curves"
     for words in said:
         assert words in alt
     assert "\n" not in alt and alt == alt.strip()
+
+
+@pytest.mark.parametrize("title, lines", [("Share of gold mentions found, by consistency of training, validation", 1),
+                                          ("Trials of " + "a-search-with-quite-a-name " * 4, 2)])
+@pytest.mark.parametrize("width", [6, plots.WIDTH])
+def test_a_long_title_stays_within_its_figure_and_above_its_axes(title, lines, width):
+    figure, axes = plots.canvas(3, title, "x", "y", width)
+    figure.draw_without_rendering()
+    [shown] = figure.texts
+    box = shown.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    assert box.y0 > axes.get_window_extent().y1
+    assert shown.get_text().replace("\n", " ") == title.strip() and shown.get_text().count("\n") >= lines - 1
 
 
 @pytest.mark.parametrize("name", FIGURES)
