@@ -2,7 +2,9 @@
 
     python -m nerlib.results publish gmb         a run: reports/results/gmb.json and the figures in gmb/
     python -m nerlib.results publish pos-shape   a comparison (notebook 05) or a search in the same way, then the page
-    python -m nerlib.results finals gmb-best gmb-best-* …   one configuration's test scores over seeds and splits, by patterns
+    python -m nerlib.results finals params/sweeps/gmb-best.yaml params/sweeps/gmb-splits.yaml
+                                                 one configuration's test scores: the first sweep's declared finals over
+                                                 seeds, then those of other sweeps over other splits
 """
 
 import itertools
@@ -14,11 +16,11 @@ from typing import Any
 
 import pandas as pd
 
-from nerlib.comparison import NAMES, differing, named
-from nerlib.evaluation import source_report
+from nerlib.comparison import NAMES, differing
 from nerlib.results_page import write_page
 from nerlib.runs import ROOT, STAGES, Run, is_complete, place, read_json, write_atomically, write_json
 from nerlib.statistics import over_seeds
+from nerlib.sweep import Sweep
 
 RESULTS = ROOT / "reports" / "results"
 
@@ -89,13 +91,17 @@ def _without_places(content: dict[str, Any], paths: Sequence[str], parameters: M
     return json.loads(text)
 
 
-def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
-    """Write `results`/NAME.json: what one configuration scored on the source's test part, over seeds, and on those of other
-    splits, one run each. Raises FileNotFoundError where no run has such a name, ValueError where runs differ in more or none
-    is of the source's split."""
-    place(name)
-    target = _target(name, "source_split", results)
-    found = named(" ".join(patterns))
+def finals(files: Sequence[str | Path], results: Path = RESULTS) -> Path:
+    """Write `results`/NAME.json, NAME being that of the first sweep: what its declared finals, of one configuration, scored on
+    one test part over seeds, and those of the other sweeps on test parts of other splits, one run each. Raises
+    FileNotFoundError where a file or a run is missing, ValueError where the runs are not such."""
+    sweeps = [Sweep.load(file) for file in files]
+    target = _target(sweeps[0].name, "runs_over_seeds", results)
+    for file, sweep in zip(files, sweeps, strict=True):
+        if not sweep.finals:
+            raise ValueError(f"{file} declares no finals")
+        sweep.check()
+    found = {run: Run.load(run) for sweep in sweeps for run in sweep.final_runs()}
     records = {run: row.record for run, row in found.items()}
     if unlike := differing([record["parameters"] for record in records.values()]) - NAMES - {"split_seed"}:
         raise ValueError(f"the runs differ in {', '.join(sorted(unlike))}: finals are of one configuration")
@@ -108,25 +114,27 @@ def finals(name: str, patterns: Sequence[str], results: Path = RESULTS) -> Path:
                  ("f1", "default"), ("strict_f1", "strict"))},
              "interval": [found[run].metrics["intervals"]["test"]["micro avg"][end] for end in ("low", "high")],
              "test": found[run].metrics["test"]["default"]} for run, record in records.items()]
-    here = [row for row in rows if source_report(row["test"])]
-    if len({row["seed"] for row in here}) < max(2, len(here)):
-        raise ValueError(f"{len(here)} runs scored the source's test part: needed are two at least, each with its own seed")
+    here = [row for row in rows if row["run"] in sweeps[0].final_runs()]
+    if len({row["seed"] for row in here}) < max(2, len(here)) or len({row["fingerprint"] for row in here}) > 1:
+        raise ValueError(f"{files[0]}: needed are two finals at least, all on one test part, each with its own seed")
     there = [row for row in rows if row not in here]
-    if twice := [row for row in there if [other["fingerprint"] for other in there].count(row["fingerprint"]) > 1]:
-        raise ValueError(f"{' and '.join(row['run'] for row in twice[:2])} scored the same test part, and it is not "
-                         "the source's: of each other split one run counts")
+    parts = [row["fingerprint"] for row in (here[0], *there)]
+    if twice := [row["run"] for row in there if parts.count(row["fingerprint"]) > 1]:
+        raise ValueError(f"{twice[0]} scored a test part that another run of these scored, too: of each other split one run "
+                         "counts")
     over = {part: over_seeds([row["f1"] for row in some]) for part, some in (("here", here), ("there", there)) if len(some) > 1}
     first = records[here[0]["run"]]
     mean = {name: {column: sum(row["test"][name][column] for row in here) / len(here) for column in values}
             for name, values in here[0]["test"].items()}
     return _write(target, {
+        "question": sweeps[0].question, "limits": " ".join(sweep.limits for sweep in sweeps).strip(),
         "parameters": {key: value for key, value in first["changed"].items() if key not in NAMES | {"split_seed"}},
         "report": mean, "strict_f1": sum(row["strict_f1"] for row in here) / len(here),
         "lookup": found[here[0]["run"]].metrics["baseline"]["test"]["default"],
         "mean_over_seeds": over["here"]["mean"], "sd_over_seeds": over["here"]["sd"], "interval_over_seeds": [
-            over["here"]["low"], over["here"]["high"]], "source_split": here,
+            over["here"]["low"], over["here"]["high"]], "runs_over_seeds": here,
         **({"mean_over_splits": over["there"]["mean"], "sd_over_splits": over["there"]["sd"]} if "there" in over else {}),
-        "other_splits": there}, found[here[0]["run"]].path)
+        "runs_over_splits": there}, found[here[0]["run"]].path)
 
 
 if __name__ == "__main__":

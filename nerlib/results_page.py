@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nerlib.evaluation import source_report
 from nerlib.highlight import code
 from nerlib.paper import answer
 from nerlib.provenance import commit
@@ -20,7 +21,7 @@ _COSTS = ("seeds", "training seconds", "word pieces a second")  # columns of a c
 def write_page(results: Path) -> Path:
     """Write README.md into `results`; returns its path."""
     contents = {path.stem: read_json(path) for path in sorted(results.glob("*.json"))}
-    sections = [write(name, content) for holds, write in (("source_split", _finals), ("comparisons", comparison),
+    sections = [write(name, content) for holds, write in (("runs_over_seeds", _finals), ("comparisons", comparison),
                                                           ("importances", search))
                 for name, content in contents.items() if holds in content]
     ledger = [json.loads(line) for line in (results / LEDGER.name).read_text("utf-8").splitlines()] \
@@ -120,30 +121,29 @@ def search(name: str, content: Mapping[str, Any]) -> str:
 
 def _finals(name: str, content: Mapping[str, Any]) -> str:
     """One configuration's test scores in Markdown."""
-    rows = [_row("the source’s" if row in content["source_split"] else str(row["split_seed"]), str(row["seed"]),
+    here, there = content["runs_over_seeds"], content["runs_over_splits"]
+    source = bool(source_report(here[0]["test"]))
+    rows = [_row("the source’s" if source and row in here else str(row["split_seed"]), str(row["seed"]),
                  f"{row['f1']:.4f}", f"{row['interval'][0]:.4f} to {row['interval'][1]:.4f}", f"{row['strict_f1']:.4f}",
                  f"{row['training_seconds'] / 60:.1f}", str(row["threads"]), commit(row))
-            for row in (*content["source_split"], *content["other_splits"])]
+            for row in (*here, *there)]
     low, high = content["interval_over_seeds"]
-    said = (f"{content['mean_over_seeds']:.4f} over {len(content['source_split'])} seeds on the source's test part (standard "
+    said = (f"{content['mean_over_seeds']:.4f} over {len(here)} seeds on the {'source’s ' * source}test part (standard "
             f"deviation {content['sd_over_seeds']:.4f}, t interval of the mean {low:.4f} to {high:.4f})")
-    if there := content["other_splits"]:
+    if there:
         said += f"; on {_many(len(there), 'other split')} " + (
             f"{content['mean_over_splits']:.4f} (standard deviation {content['sd_over_splits']:.4f}; no interval, since they "
             "share sentences)" if len(there) > 1 else f"{there[0]['f1']:.4f}")
     kept = "the last epoch, trained without a validation part" if content["parameters"].get("validation_size") == 0 else (
         "the epoch with the best validation score")
     return "\n".join([
-        f"## {name}", "", "**Question.** What does the chosen configuration score?", "",
+        f"## {name}", "", f"**Question.** {content['question']}", "",
         f"**Method.** One configuration, {kept}: {_settings(content['parameters'])}. Micro F1 of exact mentions "
         f"(seqeval, default mode); the interval of a run holds it in 95 % of {RESAMPLES:,} bootstrap resamples of the test "
         "part's sentences, taken as independent: what other sentences would have done, where the spread over seeds is what "
         "other seeds did.", "",
-        f"**Result.** Test micro F1 {said}. The source has {SOURCE_F1:.4f} on its test part.", "",
-        "**Limits.** Leads for the design had been read off the source's test part before. "
-        + "Test parts of other splits are drawn from the same sentences: a fifth of each lies in the source's, and nearly half "
-          "was validated on when the configuration was chosen, so that they show how much depends on the split. " * bool(there)
-        + "Runs of one thread ran beside others, and so more slowly.", "",
+        f"**Result.** Test micro F1 {said}. "
+        + f"The source has {SOURCE_F1:.4f} on its test part." * source, "", f"**Limits.** {content['limits']}", "",
         *_header("split seed", "seed", "micro F1", "interval", "strict", "training (min)", "threads", "commit"), *rows, "",
         f"All numbers: [{name}.json]({name}.json).", ""])
 

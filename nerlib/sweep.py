@@ -82,8 +82,12 @@ class Sweep(Plan):
         """The command line of one run, after `python -m nerlib`; `data` takes the place of the layers' corpus. A final
         enters the test ledger."""
         values = self.runs()[run] | ({"data": data} if data else {})
-        final = any(run == f"{self.name}-{cell}-{values['seed']}" for cell in self.finals)
-        return [*map(str, self.files()), *command_line(values), "--only", "03", *(["--final"] if final else [])]
+        final = ["--final"] if run in self.final_runs() else []
+        return [*map(str, self.files()), *command_line(values), "--only", "03", *final]
+
+    def final_runs(self) -> list[str]:
+        """Names of the runs that may score the test part."""
+        return [f"{self.name}-{cell}-{seed}" for cell in self.finals for seed in self.seeds]
 
     def comparison(self, declared: bool) -> list[str]:
         """The command line of the sweep's comparison, after `python -m nerlib`."""

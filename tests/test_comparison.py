@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 from PIL import Image
@@ -33,11 +34,11 @@ SEEDS = (1, 2, 3)
 def finish(tiny):
     """Finish a run as notebook 03 does; all names begin with `prefix`, and nothing is left behind."""
     prefix = f"test-{uuid.uuid4().hex[:8]}"
+    few = {"encoder": str(tiny), "max_sentences": 300, "epochs": 4, "batch_size": 16, "precision": "fp32",
+           "learning_rate": 5e-3, "head_learning_rate": 1e-2}
 
     def finish(name, **changes):
-        few = {"encoder": str(tiny), "max_sentences": 300, "epochs": 4, "batch_size": 16, "precision": "fp32",
-               "learning_rate": 5e-3, "head_learning_rate": 1e-2, "run": f"{prefix}-{name}"}
-        params = Params(**few | changes)
+        params = Params(**few | {"run": f"{prefix}-{name}"} | changes)
         data, split = load(params, runs.ROOT)
         folder = runs.folder(params.run)
         result = training.train(params, data, split, folder)
@@ -47,7 +48,7 @@ def finish(tiny):
         runs.write_json(folder / "metrics.json", metrics)
         runs.write_json(folder / "run.json", training.describe(params, data, split, result))
         return folder
-    finish.prefix = prefix
+    finish.prefix, finish.few = prefix, few
     yield finish
     for folder in (runs.ROOT / "reports").glob(f"{prefix}-*"):
         shutil.rmtree(folder)
@@ -560,52 +561,79 @@ def test_a_commit_in_short(git, said):
 
 
 @pytest.fixture(scope="module")
-def final(finish):
-    """One configuration on two splits, the first with three seeds; the pattern that finds these runs."""
-    for split, seed in ((42, 1), (42, 2), (42, 3), (7, 1)):
-        finish(f"final-{split}-{seed}", split_seed=split, seed=seed, validation_size=0, epochs=1)
-    return f"{finish.prefix}-final-*"
+def finals(finish, tmp_path_factory):
+    """One configuration on two splits, with three seeds and with one; a function that writes the files of the two sweeps."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    common = finish.few | {"validation_size": 0, "epochs": 1}
+    for name, seed, split in (("final-all-1", 1, 42), ("final-all-2", 2, 42), ("final-all-3", 3, 42), ("splits-7-1", 1, 7)):
+        finish(name, seed=seed, split_seed=split, **common)
+
+    def write(name, cells, seeds, **changes):
+        path = folder / f"{uuid.uuid4().hex}.yaml"
+        path.write_text(yaml.safe_dump({"name": f"{finish.prefix}-{name}", "question": f"How good is {name}?", "common": common,
+                                        "limits": f"Limits of {name}.", "cells": cells, "seeds": seeds, "finals": [*cells]}
+                                       | changes), "utf-8")
+        return path
+    write.common = common
+    return write
 
 
-def test_finals_are_the_test_scores_over_seeds_and_splits(final, finish, tmp_path, monkeypatch):
-    first = runs.read_json(runs.ROOT / "reports" / f"{finish.prefix}-final-42-1" / "metrics.json")["test"]["default"]
-    supports = {name: (0, 0, 0, row["support"]) for name, row in first.items()}
-    monkeypatch.setattr(evaluation, "SOURCE", supports)  # as if this corpus were the source's
+def test_finals_are_the_test_scores_over_seeds_and_splits(finals, finish, tmp_path, monkeypatch):
+    first = runs.read_json(runs.ROOT / "reports" / f"{finish.prefix}-final-all-1" / "metrics.json")["test"]["default"]
     (tmp_path / "tried.md").write_text("## Tried in vain\n\nMuch.\n")
-    runs.write_atomically(tmp_path / "best/03_f1.png", b"a picture, of which these runs, like restored ones, have none")
-    content = runs.read_json(results.finals("best", [final], tmp_path))
-    assert (tmp_path / "best/03_f1.png").is_file()
-    by_hand = [seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-42-{seed}", "test") for seed in (1, 2, 3)]
+    name = f"{finish.prefix}-final"
+    runs.write_atomically(tmp_path / name / "03_f1.png", b"a picture, of which these runs, like restored ones, have none")
+    files = [finals("final", {"all": {}}, [1, 2, 3]), finals("splits", {"7": {"split_seed": 7}}, [1])]
+    assert results.finals(files, tmp_path) == tmp_path / f"{name}.json"
+    content = runs.read_json(tmp_path / f"{name}.json")
+    assert (tmp_path / name / "03_f1.png").is_file()
+    by_hand = [seqeval_f1(runs.ROOT / "reports" / f"{name}-all-{seed}", "test") for seed in (1, 2, 3)]
     assert content["mean_over_seeds"] == pytest.approx(sum(by_hand) / 3)
     assert content["sd_over_seeds"] == pytest.approx(np.std(by_hand, ddof=1))
-    assert [row["f1"] for row in content["source_split"]] == pytest.approx(by_hand)
+    assert [row["f1"] for row in content["runs_over_seeds"]] == pytest.approx(by_hand)
     assert content["report"]["micro avg"]["f1-score"] == pytest.approx(sum(by_hand) / 3)
     assert content["lookup"]["micro avg"]["support"] == first["micro avg"]["support"]
-    [other] = content["other_splits"]
+    [other] = content["runs_over_splits"]
     assert other["split_seed"] == 7 and other["f1"] == pytest.approx(
-        seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-final-7-1", "test"))
+        seqeval_f1(runs.ROOT / "reports" / f"{finish.prefix}-splits-7-1", "test"))
     page = (tmp_path / "README.md").read_text("utf-8")
     assert page.endswith("\n\n## Tried in vain\n\nMuch.\n")
-    assert f"Test micro F1 {content['mean_over_seeds']:.4f} over 3 seeds" in page
-    assert f"on 1 other split {other['f1']:.4f}." in page
-    finish("final-7-2", split_seed=7, seed=2, validation_size=0, epochs=1)
-    with pytest.raises(ValueError, match="final-7-1 and .*final-7-2 scored the same test part, and it is not the source's"):
-        results.finals("best", [f"{finish.prefix}-final-*"], tmp_path)
+    assert "**Question.** How good is final?" in page and "**Limits.** Limits of final. Limits of splits." in page
+    assert f"Test micro F1 {content['mean_over_seeds']:.4f} over 3 seeds on the test part (" in page
+    assert f"on 1 other split {other['f1']:.4f}." in page and "source" not in page
     low, high = other["interval"]
     assert low < other["f1"] < high and f"| 7 | 1 | {other['f1']:.4f} | {low:.4f} to {high:.4f} |" in page
+    supports = {name: (0, 0, 0, row["support"]) for name, row in first.items()}
+    monkeypatch.setattr(evaluation, "SOURCE", supports)  # as if this corpus were the source's
+    results.finals(files[:1], tmp_path)
+    page = (tmp_path / "README.md").read_text("utf-8")
+    assert "over 3 seeds on the source’s test part (" in page and "The source has 0.8454 on its test part." in page
+    assert f"| the source’s | 1 | {by_hand[0]:.4f} |" in page and "**Limits.** Limits of final.\n" in page
 
 
-def test_finals_of_two_configurations_or_of_one_seed_or_without_test_scores_are_refused(nine, final, finish, tmp_path):
-    with pytest.raises(ValueError, match="differ in pos, word_shape: finals are of one configuration"):
-        results.finals("best", [nine], tmp_path)
-    with pytest.raises(ValueError, match="did not score the test part"):
-        results.finals("best", [f"{finish.prefix}-nine-none-*"], tmp_path)
-    with pytest.raises(ValueError, match="0 runs scored the source's test part"):
-        results.finals("best", [final], tmp_path)
-    with pytest.raises(FileNotFoundError, match="no finished run is called 'nobody'"):
-        results.finals("best", ["nobody"], tmp_path)
+def test_finals_that_are_no_such_are_refused(finals, finish, tmp_path):
+    def refused(message, *files, error=ValueError):
+        with pytest.raises(error, match=message):
+            results.finals(files, tmp_path)
+    unscored = {"score_test": False, "validation_size": 0.1}
+    good = finals("final", {"all": {}}, [1, 2, 3])
+    split = finals("splits", {"7": {"split_seed": 7}}, [1])
+    refused("splits-8-1", good, finals("splits", {"8": {"split_seed": 8}}, [1]), error=FileNotFoundError)
+    refused("declares no finals", finals("final", {"all": unscored}, [1, 2], finals=[]))
+    refused("needed are two finals at least", finals("final", {"all": {}}, [1]))
+    refused("needed are two finals at least", split, good)
+    refused("final-all-1 was made with dropout = 0.2, not 0.3", finals("final", {"all": {"dropout": 0.3}}, [1, 2, 3]))
+    finish("wide-all-1", seed=1, **finals.common | {"word_shape": True, "split_seed": 9})
+    refused("differ in word_shape: finals are of one configuration", good,
+            finals("wide", {"all": {"word_shape": True, "split_seed": 9}}, [1]))
+    for seed in (1, 2):
+        finish(f"untested-all-{seed}", seed=seed, **finals.common | unscored)
+    refused("untested-all-1 did not score the test part", finals("untested", {"all": unscored}, [1, 2]))
+    finish("again-7-2", seed=2, **finals.common | {"split_seed": 7})
+    refused("splits-7-1 scored a test part that another run", good, split, finals("again", {"7": {"split_seed": 7}}, [2]))
+    finish("same-all-4", seed=4, **finals.common)
+    refused("same-all-4 scored a test part that another run", good, finals("same", {"all": {}}, [4]))
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "other.json").write_text('{"run": {}}')
-    with pytest.raises(ValueError, match="other.json holds something else; choose another name"):
-        results.finals("other", [final], tmp_path)
-    assert (tmp_path / "other.json").read_text() == '{"run": {}}'
+    (tmp_path / f"{finish.prefix}-final.json").write_text('{"run": {}}')
+    refused("final.json holds something else; choose another name", good)
+    assert (tmp_path / f"{finish.prefix}-final.json").read_text() == '{"run": {}}'

@@ -128,9 +128,8 @@ def pages(name, monkeypatch):
 @pytest.mark.parametrize("name", NOT_NAMES)
 @pytest.mark.parametrize("use", [
     runs.place, runs.folder, runs.Run.load, runs.enter_in_ledger, lambda name: runs.mark(name, "01_eda", "running"),
-    lambda name: results.publish(name, runs.ROOT / "reports/results"),
-    lambda name: results.finals(name, ["any-*"], runs.ROOT / "reports/results")], ids=[
-        "place", "folder", "load", "ledger", "mark", "publish", "finals"])
+    lambda name: results.publish(name, runs.ROOT / "reports/results")], ids=[
+        "place", "folder", "load", "ledger", "mark", "publish"])
 def test_what_is_no_name_of_a_run_leads_nowhere(place, use, name):
     with pytest.raises(ValueError, match="cannot be a run|is not the name of a folder in"):
         use(name)

@@ -42,11 +42,12 @@ def test_named_numbers_of_the_results_are_those_of_the_committed_run():
     words = {2: "two", 3: "three", 4: "four", 5: "five"}
     said = re.search(r"mean of (\w+) seeds: a micro F1 of \*\*([\d.]+)\*\* \(standard deviation ([\d.]+); "
                      r"over other sentences ±([\d.]+); strict IOB2 ([\d.]+)\)", section)
-    half = sum(high - low for low, high in (row["interval"] for row in best["source_split"])) / 2 / len(best["source_split"])
-    assert said.groups() == (words[len(best["source_split"])], *(
+    here = [row["interval"] for row in best["runs_over_seeds"]]
+    half = sum(high - low for low, high in here) / 2 / len(here)
+    assert said.groups() == (words[len(here)], *(
         f"{best[name]:.4f}" for name in ("mean_over_seeds", "sd_over_seeds")), f"{half:.3f}", f"{best['strict_f1']:.4f}")
     said = re.search(r"of (\w+) other random splits.{,80} it is \*\*([\d.]+)\*\* \(standard deviation ([\d.]+)\)", section)
-    assert said.groups() == (words[len(best["other_splits"])], *(
+    assert said.groups() == (words[len(best["runs_over_splits"])], *(
         f"{best[name]:.4f}" for name in ("mean_over_splits", "sd_over_splits")))
     assert f"reaches {fast['test']['default']['micro avg']['f1-score']:.4f} with this encoder" in section
 
