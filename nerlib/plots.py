@@ -12,6 +12,7 @@ import seaborn as sns
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 from seaborn.utils import relative_luminance
 
 from nerlib import pictures
@@ -126,16 +127,21 @@ def learning_curves(history: pd.DataFrame) -> Picture:
         if column in history:
             left.plot(epochs, history[column], color=colour, marker=marker, label=column.replace("_", " "))
             said.append(f"{column.replace('_', ' ')} {history[column].iloc[0]:.3f} to {history[column].iloc[-1]:.3f}")
-    left.set(title="Loss", xlabel="epoch", ylabel="cross entropy (nats a word)", xticks=epochs, ylim=(0, None))
+    left.set(title="Loss", xlabel="epoch", ylabel="cross entropy (nats a word)",
+             ylim=(0, 1.1 * history.filter(like="loss").max(axis=None)))
     left.legend(frameon=False)
     if "validation_f1" in history:
         right.plot(epochs, history["validation_f1"], color=BLUE, marker="o")
         named = history if len(history) < 7 else history.loc[[history["validation_f1"].idxmax()]]
-        for epoch, value in zip(named["epoch"], named["validation_f1"], strict=True):
-            right.annotate(f"{value:.3f}", (epoch, value), xytext=(0, 7), textcoords="offset points", ha="center")
+        for row, epoch, value in zip(named.index, named["epoch"], named["validation_f1"], strict=True):
+            beside = history["validation_f1"].reindex([row - 1, row + 1]).mean()  # the line's side of the point
+            right.annotate(f"{value:.3f}", (epoch, value), xytext=(0, -15 if beside > value else 7),
+                           textcoords="offset points", ha="center")
         said.append("validation micro F1 " + ", ".join(f"{value:.3f}" for value in history["validation_f1"]))
-    right.set(title="Validation micro F1", xlabel="epoch", ylabel="micro F1 (seqeval default)", xticks=epochs)
+    right.set(title="Validation micro F1", xlabel="epoch", ylabel="micro F1 (seqeval default)")
     right.margins(x=0.15, y=0.25)
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     return figure, f"Learning curves over {len(history)} epochs: " + "; ".join(said)
 
 

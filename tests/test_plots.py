@@ -320,6 +320,22 @@ def test_learning_curves_without_validation_show_the_training_loss():
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[0.9, 0.4, 0.25]]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_learning_curves_mark_whole_epochs_that_can_be_read_and_keep_their_numbers_off_the_line(count):
+    f1 = [0.5 + 0.3 * (1 - 0.9 ** epoch) for epoch in range(count)]
+    figure, _ = plots.learning_curves(pd.DataFrame({
+        "epoch": range(1, count + 1), "training_loss": [1 / (epoch + 1) for epoch in range(count)], "validation_f1": f1}))
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert 1 <= len(ticks) <= 10 and all(tick == int(tick) for tick in ticks)
+        boxes = [label.get_window_extent() for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    below = [text.get_position()[1] < 0 for text in figure.axes[1].texts]
+    assert below == ([True] + [False] * (count - 1) if 1 < count < 7 else [False])
+
+
 def test_f1_stands_at_its_value_in_the_row_of_its_type():
     axes = plots.f1_by_type(REPORTS, "F1")[0].axes[0]
     assert [line.get_xdata() for line in axes.lines] == [pytest.approx([0.81, 0.72, 0.77]), pytest.approx([0.61, 0.52, 0.57])]
