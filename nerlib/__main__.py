@@ -17,7 +17,7 @@ import nbformat
 import psutil
 import yaml
 
-from nerlib import encoder, lock, report, runs, split
+from nerlib import card, encoder, lock, report, runs, split
 from nerlib.evaluation import score_table
 from nerlib.params import Comparison, Params, once
 
@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("files", nargs="*", metavar="FILE.yaml", help="parameter files; a later one wins")
     parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="one parameter more")
     parser.add_argument("--only", choices=names, help="run this notebook alone")
-    parser.add_argument("--final", action="store_true", help="enter the scoring of the test part in the ledger")
+    parser.add_argument("--final", action="store_true", help="enter the scoring of the test part in "
+                        "reports/results/test-ledger.jsonl")
     arguments = parser.parse_args()
     if not arguments.files and not arguments.p:
         parser.error("give a parameter file, for example params/quickstart.yaml")
@@ -53,8 +54,9 @@ def main() -> None:
 def _params(arguments: argparse.Namespace, notebooks: list[str]) -> Params:
     """The parameters; all that can be known to be wrong before anything is computed ends the program here."""
     try:
-        kind = Comparison if runs.COMPARISON in notebooks else Params
-        params = kind.from_yaml(*arguments.files, **once(arguments.p))
+        comparing = runs.COMPARISON in notebooks
+        params = (Comparison if comparing else Params).from_yaml(*arguments.files, **once(arguments.p))
+        runs.folder(params.run, "comparison" if comparing else "run")
         if arguments.final and not (params.score_test and "03_training" in notebooks):
             raise ValueError("--final: this scores no test part; it needs notebook 03 and score_test = true")
         if {"01_eda", "02_preprocessing", "03_training"} & set(notebooks):
@@ -93,7 +95,8 @@ def _run(params: Params, folder: Path, notebooks: list[str], arguments: argparse
     metrics = runs.read_json(folder / "metrics.json")
     part = "test" if "test" in metrics else "validation"
     scores = score_table(metrics[part]["default"]).to_string(float_format="{:.4f}".format)
-    print(f"\n{part}, seqeval default\n{scores}\n\n{page}")
+    warning = card.warning(runs.read_json(folder / "run.json"), metrics)
+    print(f"\n{part}, seqeval default\n{scores}\n", *filter(None, [warning]), page, sep="\n")
 
 
 def _set_aside(folder: Path) -> None:

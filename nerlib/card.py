@@ -1,5 +1,6 @@
 """A saved model's card: what it was trained on, what it scores, what it cannot. Written from the run's own record."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,18 @@ def _code(text: object) -> str:
     return f"`{text}`" if re.fullmatch(r"[\w.,:;/=+@%()-]+( [\w.,:;/=+@%()-]+)*", str(text)) else code(text)
 
 
+def warning(record: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """What a reader of these scores should know first, of a model that looking words up would beat; '' of others, and where
+    the records do not say."""
+    with contextlib.suppress(KeyError, TypeError):
+        part, steps = "test" if "test" in metrics else "validation", record["training"]["steps"]
+        ours, lookup = (scores[part]["default"]["micro avg"]["f1-score"] for scores in (metrics, metrics["baseline"]))
+        if not ours or ours < lookup:
+            worse = "is worse than looking each word up in the training part" if ours else "finds no name"
+            return f"This model {worse}. It was trained in {steps:,} steps: more epochs, or a smaller batch_size, may help."
+    return ""
+
+
 def write(model: Path, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> Path:
     """Write README.md into a model's folder, from what run.json and metrics.json hold, in the form of the Hugging Face hub."""
     part = "test" if "test" in metrics else "validation"
@@ -38,7 +51,7 @@ def write(model: Path, record: Mapping[str, Any], metrics: Mapping[str, Any]) ->
     env = Environment(loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
     env.globals["code"] = _code  # what a corpus calls its types is text, not Markdown
     text = env.get_template("card.md.j2").render(
-        record=record, metrics=metrics, encoder=encoder if base else Path(encoder).name,
+        record=record, metrics=metrics, warning=warning(record, metrics), encoder=encoder if base else Path(encoder).name,
         part=part, files=files, gmb=gmb, sample=sample,
         used=sum(record["split"][name] for name in ("training", "validation", "test")),
         uncased=read_json(model / "tokenizer_config.json").get("do_lower_case", False), rows=[*metrics["types"], "micro avg"])

@@ -193,7 +193,7 @@ class Comparison:
             counted, slices = self.counts(terms[0][1], common[0], by, reference)
             sizes[title] = dict(zip(slices, counted.sum(0)[:, 2].tolist(), strict=True))
             rows[title] = {name: value if sizes[title][name] else np.nan
-                           for name, value in zip(slices, np.sum(values, 0) / len(common), strict=True)}
+                           for name, value in zip(slices, (np.sum(values, 0) / len(common)).round(12), strict=True)}
         return pd.DataFrame(rows).T, pd.DataFrame(sizes).T
 
     def settings(self) -> pd.DataFrame:

@@ -57,10 +57,10 @@ def methods(compared: Comparison, verdicts: Mapping[str, Mapping[str, Any]], dec
 
 def answer(verdicts: Mapping[str, Mapping[str, Any]], part: str) -> str:
     """The comparisons by verdict, Markdown."""
-    found = {verdict: [f"{name} ({row['difference']:+.4f})" for name, row in verdicts.items() if row["verdict"] == verdict]
+    found = {verdict: [f"{name}: {row['difference']:+.4f}" for name, row in verdicts.items() if row["verdict"] == verdict]
              for verdict in ("difference", "no difference", "undecided")}
     return f"Differences of micro F1 on the {part} part, by verdict:\n\n" + "\n".join(
-        f"- **{verdict}**: {'; '.join(rows)}" for verdict, rows in found.items() if rows)
+        "\n    - ".join([f"- **{verdict}**", *rows]) for verdict, rows in found.items() if rows)
 
 
 def latex(table: pd.DataFrame, formats: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from nerlib import annotation, evaluation, highlight
+from nerlib import annotation, card, evaluation, highlight
 from nerlib.params import Params
 from nerlib.runs import ROOT, STAGES, now, place, write_atomically
 from nerlib.statistics import span
@@ -35,7 +35,7 @@ FIGURES = {"03_confusion_mentions": "Rows are the types in the corpus, columns w
            "03_learning_curves": "Learning curves"}
 NAMES = {"run", "data", "data_validation", "data_test"}  # parameters that say where, not what
 DOWNLOADS = {".csv", ".ipynb", ".json", ".npy", ".parquet", ".txt"}
-NUMBER = re.compile(r"[-+−]?[\d.,]*\d(e[-+]?\d+)?\s?%?|nan|[–-]", re.IGNORECASE)
+NUMBER = re.compile(r"([-+−]?[\d.,]*\d(e[-+]?\d+)?\s?%?( to (?!$)|$)){1,2}|nan|[–-]", re.IGNORECASE)  # or an interval
 
 
 def write_pages(run_folder: Path) -> Path:
@@ -82,10 +82,10 @@ def write_index(run_folder: Path) -> Path:
     files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
     files += [(f"{path.name}/", sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
               for path in (run_folder / "figures", run_folder / "model") if path.is_dir()]
-    tested = "test" if metrics.get("test") else "validation"
+    tested, warning = "test" if metrics.get("test") else "validation", card.warning(_trained(run_folder, "run.json"), metrics)
     part = metrics.get(tested) if isinstance(metrics.get(tested), dict) else {}
     return _page("front.html.j2", run_folder / "index.html", pages,
-                 metrics=metrics, figures=figures, files=files, stages=stages, part=tested,
+                 metrics=metrics, figures=figures, files=files, stages=stages, part=tested, warning=warning,
                  source=evaluation.source_report(part["default"]).get("source") if part.get("default") else None,
                  errors=_telling(run_folder, tested) if metrics else None)
 
@@ -123,16 +123,12 @@ def _write_runs(reports: Path) -> Path:
         for row, own in zip(rows, values, strict=True):
             row["differs"] = {name: own[name] for name in names
                               if name in own and name in (differ if len(rows) > 1 else row["record"]["changed"])}
-            row["same_validation"] = _validation(row) == _validation(rows[0])
+            row["same_validation"] = len({one["record"]["split"].get("validation_fingerprint") for one in (row, rows[0])}) == 1
     others = {"Comparisons": [(path.name, stage["status"]) for path in folders if (stage := _read(path / "stages/05.json"))],
               "Searches": [(path.name, "complete") for path in folders if (path / "study.db").is_file()]}
     return _page("runs.html.j2", reports / "index.html", [], title="All runs", groups=list(groups.values()), others=others,
                  pages_of={path.name for path in folders if (path / "index.html").is_file()},
                  open=[row for row in runs if row["status"] != "complete"])
-
-
-def _validation(row: dict[str, Any]) -> Any:
-    return row["record"]["split"].get("validation_fingerprint")
 
 
 def _summary(folder: Path) -> dict[str, Any]:
@@ -224,6 +220,7 @@ def _refine(html: str) -> tuple[str, list[tuple[str, str, str]], str]:
         table.wrap(soup.new_tag("div", attrs={"class": "table", "role": "group", "tabindex": 0, "aria-label": "Table"}))
         for th in table("th"):
             th["scope"] = "col" if th.find_parent("thead") else "row"
+            th["class"] = [*th.get("class", []), *["long"] * (len(th.get_text()) > 40)]  # may be broken
         columns = zip(*(reversed(row(["td", "th"])) for row in table.select("tbody tr")), strict=False)
         numeric = [all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in column) for column in columns]
         for row in table("tr"):  # from the right, since cells that span rows are missing on the left

@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"01_eda": "The corpus", "02_preprocessing": "What the model sees", "03_training": "Training and scores",
           "04_error_analysis": "The errors"}
 COMPARISON = "05_comparison"  # not a stage of a run: it reads many
+KINDS = {"run": ("run.json", "stages/0[1-4].json"), "comparison": ("comparison.json", "stages/05.json"),
+         "search": ("study.db",)}
 LEDGER = ROOT / "reports" / "results" / "test-ledger.jsonl"
 
 
@@ -72,7 +74,7 @@ def mark(run: str, notebook: str, status: str, error: str | None = None) -> dict
     """Write and return a notebook's own record, reports/<run>/stages/NN.json: begun by its first cell ("running"),
     closed by its last ("complete"), or by the runner ("failed", with the error). `notebook`: of STAGES, or COMPARISON."""
     if status == "running":
-        lock.take(folder(run))
+        lock.take(folder(run, "comparison" if notebook == COMPARISON else "run"))
     path, moment = folder(run) / "stages" / f"{notebook[:2]}.json", datetime.now(UTC)
     begun = read_json(path)["started"] if status != "running" and path.is_file() else moment.isoformat(timespec="seconds")
     seconds = None if status == "running" else round((moment - datetime.fromisoformat(begun)).total_seconds(), 1)
@@ -98,9 +100,13 @@ def place(run: str) -> Path:
     return path
 
 
-def folder(run: str) -> Path:
-    """reports/<run>, made if there is none."""
+def folder(run: str, kind: str = "") -> Path:
+    """reports/<run>, made if there is none. `kind`, of KINDS: what will be written there; raises ValueError where something of
+    another kind stands."""
     path = place(run)
+    for other, names in KINDS.items() if kind else ():
+        if other != kind and any(next(path.glob(name), None) for name in names):
+            raise ValueError(f"reports/{run} holds a {other}: give this {kind} another name")
     path.mkdir(parents=True, exist_ok=True)
     return path
 

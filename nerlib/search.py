@@ -225,6 +225,7 @@ def main() -> None:
         parser.error(f"--workers {arguments.workers}: 1 or more, or 0 for as many as there are cores")
     try:
         search = Search.load(arguments.file)
+        runs.folder(search.name, "search")
     except (ValueError, FileNotFoundError) as error:
         sys.exit(str(error))
     try:

@@ -117,8 +117,9 @@ def contrast(terms: Sequence[tuple[int, Seeds]], unit: np.ndarray, resamples: in
     per-seed sums. Luck of the sentences: bootstrap over units of the mean over seeds. Each holds the other fixed; for new
     seeds and new sentences there is a t interval and test with both errors (`interval`; degrees of freedom by Welch and
     Satterthwaite). `p` is the largest p of the three tests, `p_equal` that of the two one-sided tests against ±MARGIN
-    (Schuirmann 1987), again of the three. With one seed only there is no t test, and both are 1. Raises ValueError where
-    the terms have no seed in common.
+    (Schuirmann 1987), again of the three. With one seed only there is no t test, and both are 1; so they are
+    where all resamples are the same, as of models that find nothing: the luck of the sentences is unknown then, not 0. Raises
+    ValueError where the terms have no seed in common.
     """
     seeds = sorted(set.intersection(*(set(runs) for _, runs in terms)))
     if not seeds:
@@ -141,8 +142,10 @@ def contrast(terms: Sequence[tuple[int, Seeds]], unit: np.ndarray, resamples: in
     seed_error = float(stats.sem(values))
     over_seeds_alone, p_seeds, equal_seeds = _t_tests(mean, seed_error, len(seeds) - 1)
     over_both, p_both, equal_both = _t_tests(mean, *_together(seed_error, sentence_error, len(seeds), len(summed)))
+    result |= {"t_interval": over_seeds_alone, "interval": over_both, "seed_error": seed_error}
+    if sentence_error < 1e-12:  # rounding
+        return result
     return result | {
-        "t_interval": over_seeds_alone, "interval": over_both, "seed_error": seed_error,
         "p": max(p_seeds, p_both, min(1.0, 2 * min(tail(samples <= 0), tail(samples >= 0)))),
         "p_equal": max(equal_seeds, equal_both, tail(samples <= -MARGIN), tail(samples >= MARGIN))}
 

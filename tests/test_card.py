@@ -51,6 +51,19 @@ def test_card_says_what_its_model_reads_was_trained_on_and_cannot(tmp_path, chan
     assert read.data.language == ("en" if known else None) and read.data.license is None
 
 
+@pytest.mark.parametrize("part", ["test", "validation"])
+@pytest.mark.parametrize(("ours", "lookup", "said"), [
+    (0.5, 0.4, ""), (0.4, 0.4, ""), (0.1, 0.0, ""), (0.0, 0.4, "finds no name"),
+    (0.0, 0.0, "finds no name"), (0.3, 0.4, "is worse than looking each word up in the training part")])
+def test_a_model_that_has_learnt_too_little_is_not_shown_as_a_result(part, ours, lookup, said):
+    report, base = ({"default": {"micro avg": {"f1-score": f1}}} for f1 in (ours, lookup))
+    metrics = {"validation": {"default": {"micro avg": {"f1-score": 0.9}}}} | {part: report, "baseline": {part: base}}
+    warning = card.warning({"training": {"steps": 1234}}, metrics)
+    expected = f"This model {said}. It was trained in 1,234 steps: more epochs, or a smaller batch_size, may help."
+    assert warning == (said and expected)
+    assert card.warning({}, metrics) == card.warning({"training": {"steps": 1234}}, {}) == ""
+
+
 @pytest.mark.parametrize("name", ["geo", "my corpus-2.csv.zip", "größe_1", "a`b", "a|b", "<b>x</b>", "a\\|b", "a\n\nb", "a  b",
                                   " a", "``", "*x*", "$x$", "&lt;", "[x](y)", ""])
 def test_name_is_code_in_a_table_and_in_a_line_whatever_it_holds(name):

@@ -542,7 +542,7 @@ def test_a_comparison_on_the_results_page_tells_of_rare_types_pos_accuracy_and_o
         "| comparison | difference | seeds | interval | over seeds (t) | over sentences (bootstrap) | p (Holm) | verdict | "
         "smallest detectable |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         "| b - a | +0.0100 | 1 | +0.0010 to +0.0190 | – | +0.0020 to +0.0180 | 0.0123 | undecided | – |"]
-    assert "- **undecided**: b - a (+0.0100)" in text and "the accuracy of the model’s own POS tags" in text
+    assert "- **undecided**\n    - b - a: +0.0100" in text and "the accuracy of the model’s own POS tags" in text
 
 
 def test_the_answer_names_every_verdict_with_its_difference():
@@ -550,7 +550,7 @@ def test_the_answer_names_every_verdict_with_its_difference():
     verdicts = {title: {"verdict": verdict, "difference": value} for title, (verdict, value) in rows.items()}
     assert paper.answer(verdicts, "test") == (
         "Differences of micro F1 on the test part, by verdict:\n\n"
-        "- **difference**: c - b (-0.0200)\n- **undecided**: a - b (+0.0012); d - b (+0.0000)")
+        "- **difference**\n    - c - b: -0.0200\n- **undecided**\n    - a - b: +0.0012\n    - d - b: +0.0000")
 
 
 @pytest.mark.parametrize("git, said", [

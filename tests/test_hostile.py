@@ -16,7 +16,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 
-from nerlib import comparison, encoder, model, report, results, runs, training
+from nerlib import __main__ as runner
+from nerlib import comparison, encoder, model, report, results, runs, search, training
 from nerlib.dataset import Vocabulary
 from nerlib.params import Params
 from nerlib.split import load
@@ -108,6 +109,38 @@ def place(tmp_path, monkeypatch):
     yield tmp_path
     assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outside", "project"]
+
+
+@pytest.mark.parametrize(("file", "kind"), [
+    ("run.json", "run"), ("stages/01.json", "run"), ("stages/04.json", "run"), ("comparison.json", "comparison"),
+    ("stages/05.json", "comparison"), ("study.db", "search")])
+def test_what_is_kept_under_a_name_is_not_overwritten_by_another_kind(place, monkeypatch, file, kind):
+    path = runs.folder("mine") / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    for other in runs.KINDS:
+        if other == kind:
+            assert runs.folder("mine", other) == runs.folder("mine")
+        else:
+            with pytest.raises(ValueError, match=f"reports/mine holds a {kind}: give this {other} another name"):
+                runs.folder("mine", other)
+
+    def refused(main, *words):
+        monkeypatch.setattr("sys.argv", ["x", *words])
+        with pytest.raises(SystemExit, match=f"reports/mine holds a {kind}: give this"):
+            main()
+    if kind != "run":
+        refused(runner.main, "-p", "run", "mine")
+        with pytest.raises(ValueError, match="give this run another name"):
+            runs.mark("mine", "03_training", "running")
+    if kind != "comparison":
+        refused(runner.main, "-p", "run", "mine", "-p", "runs", "a b", "--only", "05")
+        with pytest.raises(ValueError, match="give this comparison another name"):
+            runs.mark("mine", "05_comparison", "running")
+    if kind != "search":
+        (place / "project/search.yaml").write_text("{name: mine, question: which?, trials: 1, among: {epochs: [1]}}")
+        refused(search.main, str(place / "project/search.yaml"))
+    assert path.read_text() == "{}" and not (runs.place("mine") / "index.html").exists()
 
 
 def repeat(name, monkeypatch):

@@ -249,6 +249,18 @@ def test_index_gives_the_answer_and_the_numbers_of_metrics_json(complete):
     assert not page.select(".banner")
 
 
+def test_index_says_first_that_a_model_has_learnt_too_little(complete, tmp_path):
+    shutil.copytree(complete, tmp_path / "weak")
+    record = json.loads((complete / "run.json").read_text())
+    (tmp_path / "weak/run.json").write_text(json.dumps(record | {"training": record["training"] | {"steps": 6}}))
+    assert "This model" not in text(soup(report.write_index(tmp_path / "weak")).main)
+    metrics = json.loads((complete / "metrics.json").read_text())
+    metrics["test"]["default"]["micro avg"]["f1-score"] = 0.25
+    (tmp_path / "weak/metrics.json").write_text(json.dumps(metrics))
+    first = soup(report.write_index(tmp_path / "weak")).select_one(".lead").find_next_sibling("p")
+    assert text(first).startswith("This model is worse than looking each word up in the training part. It was trained in 6 ")
+
+
 def test_index_without_a_scored_test_part(complete, tmp_path):
     metrics = {key: value for key, value in METRICS.items() if key not in ("test", "baseline")}
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))

@@ -207,7 +207,7 @@ def test_a_difference_needs_both_kinds_of_luck_excluded():
 def test_equal_runs_are_equal_and_opposite_ones_opposite():
     a, b, block = experiment(0.01, 4)
     same = statistics.family({"x": pair(a, a, block, 500)})["x"]
-    assert same["difference"] == 0 and same["p"] == 1 and same["verdict"] == "no difference"
+    assert same["difference"] == 0 and same["p"] == same["p_equal"] == 1 and same["verdict"] == "undecided"
     forth, back = pair(a, b, block, 500), pair(b, a, block, 500)
     assert forth["difference"] == -back["difference"]
     assert forth["t_interval"] == pytest.approx([-x for x in back["t_interval"][::-1]])
@@ -222,6 +222,13 @@ def test_a_single_unit_and_differences_without_any_spread_have_verdicts_too():
     better = {seed: np.array([[4, 4, 4]] * 40) for seed in (1, 2, 3)}
     row = statistics.family({"x": pair(better, counted, np.arange(40), 50)})["x"]
     assert row["difference"] == 0.25 and np.isnan(row["smallest_detectable"])  # no spread tells nothing of what was missed
+    assert row["verdict"] == "undecided"
+
+
+def test_models_that_find_nothing_are_not_shown_to_be_equal():
+    nothing = {seed: np.array([[0, 0, 2]] * 40) for seed in (1, 2)}
+    row = statistics.family({"x": pair(nothing, nothing, np.arange(40), 50)})["x"]
+    assert row["difference"] == row["sentence_error"] == 0 and row["verdict"] == "undecided"
 
 
 def test_no_common_seed_is_refused_and_one_claims_nothing():
