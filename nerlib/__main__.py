@@ -56,13 +56,13 @@ def _params(arguments: argparse.Namespace, notebooks: list[str]) -> Params:
     try:
         comparing = runs.COMPARISON in notebooks
         params = (Comparison if comparing else Params).from_yaml(*arguments.files, **once(arguments.p))
-        runs.folder(params.run, "comparison" if comparing else "run")
         if arguments.final and not (params.score_test and "03_training" in notebooks):
             raise ValueError("--final: this scores no test part; it needs notebook 03 and score_test = true")
-        if {"01_eda", "02_preprocessing", "03_training"} & set(notebooks):
-            split.files(params, runs.ROOT)
         if {"02_preprocessing", "03_training"} & set(notebooks):
             encoder.check(params)
+        if {"01_eda", "02_preprocessing", "03_training"} & set(notebooks):
+            split.load(params, runs.ROOT)  # a notebook would say it with all that was called on the way
+        runs.folder(params.run, "comparison" if comparing else "run")
     except (ValueError, OSError) as error:
         sys.exit(str(error))
     return params
@@ -90,7 +90,7 @@ def _run(params: Params, folder: Path, notebooks: list[str], arguments: argparse
         sys.exit(f"\n{page}{kept}\n{notebook} failed: {error}")
     if _finished(folder):
         shutil.rmtree(folder / "before", ignore_errors=True)
-    if not (folder / "metrics.json").is_file():  # a comparison, or notebook 01 or 02 alone
+    if not all((folder / name).is_file() for name in ("metrics.json", "run.json")):  # a comparison, or notebook 01 or 02 alone
         return print(f"\n{page}")
     metrics = runs.read_json(folder / "metrics.json")
     part = "test" if "test" in metrics else "validation"
@@ -141,7 +141,7 @@ def _execute(folder: Path, notebook: str, params: Params, held: int) -> str:
                     kernels = psutil.Process(process.pid).children(recursive=True)
                     process.terminate()
                     psutil.wait_procs(kernels, SECONDS)  # they end when it is gone, and say so
-                return "interrupted"
+                return "interrupted; the same command goes on from the last checkpoint of the training"
         # Jupyter chooses a kernel's ports before the kernel takes them: of two that start at once, one may find them taken.
         if code != 1 or _error(output) or (folder / "stages" / f"{notebook[:2]}.json").is_file():
             break

@@ -114,11 +114,12 @@ def read(source: str | Path) -> Corpus:
     for column in (WORD, POS, TAG):  # what distinct values there are says whether a million have to be searched
         for value in pd.unique(columns[column]) if column in columns else ():
             if not value.strip():
-                raise ValueError(f"{name}, line {lines[(columns[column] == value).argmax()]}: empty {column}")
+                raise ValueError(f"{name}, line {lines[(columns[column] == value).argmax()]}: empty {column}"
+                                 + "; a word outside of mentions has the tag O" * (column == TAG))
             if column == TAG and not TAG_FORM.fullmatch(value):
                 raise ValueError(f"{name}, line {lines[(columns[TAG] == value).argmax()]}: tag {value!r} is not in BIO form "
-                                 "(O, B-type or I-type), IOBES or BILOU; a type has no blank, no - at its ends, and is not "
-                                 "called MISSED or SPURIOUS")
+                                 "(O, B-type on a mention's first word, I-type on its others), IOBES or BILOU; a type has no "
+                                 "blank, no - at its ends, and is not called MISSED or SPURIOUS")
     tags, notes = _to_iob2(columns[TAG], starts, lines, name)
     return Corpus(words=columns[WORD], pos=columns.get(POS), tags=tags,
                   offsets=np.append(np.flatnonzero(starts), len(lines)), source=name,

@@ -81,7 +81,7 @@ def error_browser(rows: pd.DataFrame, aligned: pd.DataFrame, training: pd.DataFr
     """Display the errors in their sentences: to filter, search and page through, or else two of each kind."""
     found = errors(rows, aligned, training)
     if not live():
-        examples = found.drop_duplicates(["sentence", "kind"]).groupby("kind").head(2).sort_values("kind", kind="stable")
+        examples = found.drop_duplicates(["text", "kind"]).groupby("kind").head(2).sort_values("kind", kind="stable")
         return display(_sentences(rows, examples))
     choices = {name: widgets.Dropdown(options=["all", *sorted(found[name].unique())], description=name)
                for name in ("type", "kind", "novelty")}

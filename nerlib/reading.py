@@ -25,7 +25,7 @@ def load(path: Path) -> tuple[bytes, str]:
     """The corpus file's bytes, unzipped, and its name. Raises FileNotFoundError, or ValueError for a zip that does not hold
     one readable file of at most LARGEST bytes."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {'this is a folder' if path.is_dir() else 'no such file'}")
     if not zipfile.is_zipfile(path):
         data = path.read_bytes()
         if data.startswith(b"PK\x03\x04"):
@@ -173,7 +173,8 @@ def read_columns(text: str, name: str) -> dict[str, np.ndarray]:
         width = width or len(cells)
         if len(cells) != width or width < 2:
             raise ValueError(f"{name}, line {number}: {len(cells)} column(s) where {max(width, 2)} were expected "
-                             f"(word, POS, …, tag): {line[:80]!r}")
+                             f"(word, POS, …, tag): {line[:80]!r}" + "; a file of JSON lines has a name in .jsonl" * (
+                                 line.lstrip()[0] in "{["))
         rows.append((cells[0], cells[1], cells[-1], start, number))
         start = False
     table = np.array(rows, object).reshape(-1, 5)

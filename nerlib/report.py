@@ -159,13 +159,14 @@ def _busy(folder: Path, stages: dict[str, dict[str, Any]]) -> bool:
     return False
 
 
-def write_search(folder: Path, question: str, trials: pd.DataFrame, start: int | None, git: Mapping[str, Any]) -> Path:
+def write_search(folder: Path, question: str, limits: str, trials: pd.DataFrame, start: int | None,
+                 git: Mapping[str, Any]) -> Path:
     """Writes the page of a search, index.html, from its trials (trial, validation_f1, parameters, state), the number of the one
     that it started from and the commit that made them, and returns its path."""
     figures = [(Image.open(path).text["Description"], base64.b64encode(path.read_bytes()).decode())
                for path in sorted((folder / "figures").glob("search_*.png"), reverse=True)]
     rows = trials.sort_values("validation_f1", ascending=False).to_dict("records")
-    return _page("search.html.j2", folder / "index.html", [], title=f"Search: {folder.name}", question=question, trials=rows,
+    return _page("search.html.j2", folder / "index.html", [], title="Search", question=question, limits=limits, trials=rows,
                  start=next((row for row in rows if row["trial"] == start), None), columns=list(trials.columns),
                  figures=figures, git=git, yaml=(folder / "best.yaml").read_text("utf-8"), made=now())
 

@@ -211,7 +211,7 @@ def write(search: Search) -> Path:
         **search.model_dump(mode="json"), "data": study.user_attrs["data"], "commits": study.user_attrs["commits"],
         "random": RANDOM, "started_from": start, "best": study.best_trial.number,
         "parameters": best.changed(), "importances": weights.to_dict(), "results": trials.to_dict("records")})
-    return report.write_search(folder, search.question, trials, start, study.user_attrs["git"])
+    return report.write_search(folder, search.question, search.limits, trials, start, study.user_attrs["git"])
 
 
 def main() -> None:

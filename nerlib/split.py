@@ -41,8 +41,8 @@ def files(params: Params, root: Path) -> dict[str, str]:
     named = {name: getattr(params, name) for name in ("data", "data_validation", "data_test") if getattr(params, name)}
     for name, path in named.items():
         if path != "sample" and not (root / path).is_file():
-            raise FileNotFoundError(f"{name} = {path}: there is no file {root / path}; how to get the Kaggle corpus stands in "
-                                    "data/README.md, and data = sample is built in")
+            raise FileNotFoundError(f"{name} = {path}: there is no file {root / path}" + (
+                "; how to get the Kaggle corpus stands in data/README.md, and data = sample is built in" * (name == "data")))
     return {name: path if path == "sample" else str(root / path) for name, path in named.items()}
 
 
@@ -87,8 +87,13 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
             if params.validation_size:
                 rest, drawn = train_test_split(rest, test_size=params.validation_size, random_state=seed)
                 validation = pool[np.isin(units, drawn)]
-    except ValueError as error:
-        raise ValueError(f"{corpus.source}: {len(pool)} sentences cannot be split as asked: {error}") from None
+    except ValueError:  # scikit-learn speaks of its own parameters
+        blocks = len(np.unique(pool // BLOCK))
+        few = f", {blocks} block{'s' * (blocks > 1)} of {BLOCK}," * (params.split in ("blocks", "apart", "among"))
+        shares = ", ".join(f"{name} = {getattr(params, name):g}" for name in ("test_size", "validation_size")
+                           if name.removesuffix("_size") not in given)
+        raise ValueError(f"{corpus.source}: {len(pool)} sentences{few} cannot be split as asked ({shares}): "
+                         "they are too few for parts of these sizes") from None
     training = pool[np.isin(units, rest)]
     if params.split == "grouped":
         key = pd.factorize(pd.Series(corpus.texts()))[0]
@@ -110,7 +115,8 @@ def _split(corpus: Corpus, params: Params, pool: np.ndarray, given: dict[str, np
 
     for part, sentences in (("training", new_training), ("validation", new_validation), ("test", test)):
         if len(sentences) and not (corpus.tags[corpus.rows(sentences)] != "O").any():
-            raise ValueError(f"{corpus.source}: the {part} part has no mention of {params.entity_types}: nothing to score")
+            raise ValueError(f"{corpus.source}: the {part} part has no mention"
+                             f"{f' of {params.entity_types}' * (params.entity_types != 'all')}: nothing to score")
 
     def fingerprint(*parts: np.ndarray) -> str:
         text = "|".join([corpus.sha256, *(",".join(map(str, part)) for part in parts)])

@@ -116,6 +116,8 @@ class Tagger:
         listed = isinstance(text, (Sequence, np.ndarray)) and not isinstance(text, (str, bytes))
         if not (isinstance(text, str) or listed and all(isinstance(word, str) for word in text)):
             raise TypeError(f"neither a text nor a list of words: {shown(text)}")
+        if listed and not all(word.strip() for word in text):
+            raise ValueError(f"an empty word: {shown(text)}")
         if self.params.pos == "shuffled":
             raise ValueError("this model was trained with shuffled POS tags: it is a control for experiments, not a tool")
         if self.params.pos != "corpus":

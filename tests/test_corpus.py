@@ -484,8 +484,10 @@ BAD_COLUMNS = [
     ("Ann\nleft\n", "line 1: 1 column(s) where 2"),
     ("Ann\tO\n\tO\n", "line 2: empty Word"),
     ("Ann\tNNP\tO\nleft\t\tO\n", "line 2: empty POS"),
-    ("Ann\tO\n\nleft\t\n", "line 3: empty Tag"),
-    ("-DOCSTART- O\n\nAnn PER\n", "line 3: tag 'PER'"),
+    ("Ann\tO\n\nleft\t\n", "line 3: empty Tag; a word outside of mentions has the tag O"),
+    ("Ann\tO\n{}\n", "line 2: 1 column(s) where 2 were expected (word, POS, …, tag): '{}'; a file of JSON lines has a name in"),
+    ('[{"text": "Ann", "spans": []}]\nx\n', "line 2: 1 column(s) where 4"),
+    ("-DOCSTART- O\n\nAnn PER\n", "line 3: tag 'PER' is not in BIO form (O, B-type on a mention's first word"),
     (b"Ann O\n\x81 O\n", "line 2: byte 0x81"),
     ("Ann O\rleft\r", "line 2: 1 column(s)"),
     ("Ann O\nle\0ft O\n", "line 2: a NUL byte"),
@@ -506,9 +508,9 @@ def test_bad_columns_are_refused_with_file_line_and_value(make, text, message):
     assert "bad.conll" in str(error.value) and message in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["gone.csv", "."])
-def test_a_missing_file_is_named(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=re.escape(f"{tmp_path / name}: no such file")):
+@pytest.mark.parametrize("name, said", [("gone.csv", "no such file"), (".", "this is a folder")])
+def test_a_missing_file_is_named(tmp_path, name, said):
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{tmp_path / name}: {said}")):
         read(tmp_path / name)
 
 

@@ -138,7 +138,7 @@ def test_what_is_kept_under_a_name_is_not_overwritten_by_another_kind(place, mon
         with pytest.raises(ValueError, match="give this comparison another name"):
             runs.mark("mine", "05_comparison", "running")
     if kind != "search":
-        (place / "project/search.yaml").write_text("{name: mine, question: which?, trials: 1, among: {epochs: [1]}}")
+        (place / "project/search.yaml").write_text("name: mine\nquestion: which?\ntrials: 1\namong: {epochs: [1]}")
         refused(search.main, str(place / "project/search.yaml"))
     assert path.read_text() == "{}" and not (runs.place("mine") / "index.html").exists()
 

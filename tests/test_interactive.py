@@ -90,6 +90,9 @@ def test_outside_of_jupyterlab_two_errors_of_each_kind_are_shown_also_where_anot
     [html] = shown(interactive.error_browser, ROWS, evaluation.align(ROWS), TRAINING)
     notes = [note.get_text() for note in BeautifulSoup(html, "html.parser").select("p[dir] small")]
     assert notes == ["(boundary: New York)", "(missed: Ada)", "(spurious: fell)", "(type: Rome)"]
+    twice = pd.concat([ROWS, ROWS.assign(sentence=ROWS["sentence"] + 100)], ignore_index=True)
+    [html] = shown(interactive.error_browser, twice, evaluation.align(twice), TRAINING)
+    assert notes == [note.get_text() for note in BeautifulSoup(html, "html.parser").select("p[dir] small")], "none twice"
     right = ROWS.assign(predicted=ROWS["gold"])
     [html] = shown(interactive.error_browser, right, evaluation.align(right), TRAINING)
     page = BeautifulSoup(html, "html.parser")

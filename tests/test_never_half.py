@@ -28,6 +28,7 @@ from nerlib.params import Params
 params = Params.from_notebook(globals())
 stage = runs.mark(params.run, "01_eda", "running")
 here = runs.folder(params.run)"""
+STOPPED = "01_eda failed: interrupted; the same command goes on from the last checkpoint of the training"
 DEAD = "the kernel died; if nobody killed it, memory may have run out"
 SLEEP = "import os, time\n(here / 'kernel').write_text(str(os.getpid()))\ntime.sleep(300)"
 
@@ -230,7 +231,7 @@ def test_a_second_process_on_a_run_is_refused_and_told_who_is_there_and_the_firs
 
     os.killpg(first.pid, signal.SIGINT)  # what Ctrl-C does
     output, errors = first.communicate(timeout=60)
-    assert first.returncode == 1 and errors.strip().split("\n")[-1] == "01_eda failed: interrupted"
+    assert first.returncode == 1 and errors.strip().split("\n")[-1] == STOPPED
     assert runs.read_json(folder / "stages/01.json")["status"] == "failed" and gone(kernel)
     assert "failed in 01 eda" in banner(folder / "index.html")
     with lock.locked(folder):
@@ -242,7 +243,7 @@ def test_a_run_that_is_told_to_end_ends_its_notebook_too(project, at_work, monke
     folder, first, kernel = at_work
     first.terminate()
     errors = first.communicate(timeout=60)[1]
-    assert first.returncode == 1 and errors.strip().split("\n")[-1] == "01_eda failed: interrupted" and gone(kernel)
+    assert first.returncode == 1 and errors.strip().split("\n")[-1] == STOPPED and gone(kernel)
 
 
 @pytest.mark.slow

@@ -104,11 +104,11 @@ def test_tagger_of_such_a_model_reads_such_words(trained):
 # What cannot be trained on.
 
 @pytest.mark.parametrize("count, named, message", [
-    (1, {0}, "1 sentences cannot be split as asked"),
-    (60, set(), "the training part has no mention of all: nothing to score"),
-    (60, {0, 29}, "the training part has no mention of all: nothing to score"),  # of these 60, 29 is for validation, 0 a test
-    (60, {0, 1}, "the validation part has no mention of all: nothing to score"),
-    (60, {1, 29}, "the test part has no mention of all: nothing to score"),
+    (1, {0}, r"1 sentences cannot be split as asked \(test_size = 0.2, validation_size = 0.1\): they are too few for parts"),
+    (60, set(), "the training part has no mention: nothing to score"),
+    (60, {0, 29}, "the training part has no mention: nothing to score"),  # of these 60, 29 is for validation, 0 a test
+    (60, {0, 1}, "the validation part has no mention: nothing to score"),
+    (60, {1, 29}, "the test part has no mention: nothing to score"),
 ])
 def test_too_little_to_train_on_to_choose_by_or_to_score_is_refused(tmp_path, count, named, message):
     sentences = [[("Ann", "NNP", "B-per" if i in named else "O")] for i in range(count)]

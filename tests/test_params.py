@@ -521,12 +521,15 @@ def encoder_folder(path, **config):
     ({"encoder": "HERE/broken"}, "config.json cannot be read as a BERT's"), ({"encoder": "HERE/gpt"}, "is a gpt2 model"),
     ({"encoder": "HERE/short"}, "max_length = 160: encoder "), ({"encoder": "HERE/pickled"}, "could run code, are not read"),
     ({"encoder": "HERE/short", "max_length": 64, "encoder_revision": "v2"}, "is a folder, which has no revisions"),
-    ({"data": "HERE/gone.csv"}, "gone.csv: there is no file "), ({"data_test": "HERE"}, "data_test = ")])
+    ({"data": "HERE/gone.csv"}, "gone.csv: there is no file "), ({"data_test": "HERE"}, "data_test = "),
+    ({"data": "HERE/bad.conll"}, "bad.conll, line 2: tag 'LOC' is not in BIO form"),
+    ({"test_size": 0.9999}, "cannot be split as")])
 @pytest.mark.parametrize("only", [(), ("--only", "03")])
-def test_what_encoder_and_missing_files_tell_is_told_before_any_notebook(tmp_path, monkeypatch, values, message, only):
+def test_what_encoder_and_corpus_tell_is_told_before_any_notebook(tmp_path, monkeypatch, values, message, only):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "empty").mkdir()
     encoder_folder(tmp_path / "broken").joinpath("config.json").write_text("{")
+    (tmp_path / "bad.conll").write_text("Ann B-per\nBern LOC\n")
     encoder_folder(tmp_path / "gpt", model_type="gpt2")
     encoder_folder(tmp_path / "short")
     encoder_folder(tmp_path / "pickled", max_position_embeddings=512).joinpath("model.safetensors").rename(

@@ -52,6 +52,28 @@ def test_named_numbers_of_the_results_are_those_of_the_committed_run():
     assert f"reaches {fast['test']['default']['micro avg']['f1-score']:.4f} with this encoder" in section
 
 
+def test_the_answer_on_pos_tags_is_that_of_the_published_comparison():
+    found = json.loads((ROOT / "reports/results/pos-shape.json").read_text("utf-8"))
+    part = " ".join(README.split("**Do POS tags help?**")[1].split("\n\n")[0].split())
+    told = {title.replace("-shape-false", "").replace("-shape-true", "+shape"): (row["difference"], row["verdict"])
+            for title, row in found["comparisons"].items()}
+    assert {row["training sentences"] for row in found["settings"].values()} == {12000}
+    assert "With 12,000 training sentences, on validation" in part and found["part"] == "validation"
+    assert "means of five seeds" in part and {row["seeds"] for row in found["scores"].values()} == {5}
+    for words, title, verdict in (
+            ("POS tags bring {:+.4f} F1", "corpus - none", "difference"),
+            ("word shapes (capitals, digits) {:+.4f}", "none+shape - none", "difference"),
+            ("POS tags beside word shapes {:+.4f}. The last is undecided", "corpus+shape - none+shape", "undecided"),
+            ("they bring less there, by {:.4f}, is not", "(corpus - none) - (corpus+shape - none+shape)", "difference"),
+            ("score {:.4f} and", "corpus - constant", "difference"), ("and {:.4f} below", "corpus - shuffled", "difference"),
+            ("Viterbi decoding brings {:+.4f}.", "none: viterbi - argmax", "difference")):
+        assert told[title][1] == verdict and words.format(told[title][0]) in part, title
+    undecided = {title for title, (_, verdict) in told.items() if verdict == "undecided"}
+    assert undecided == {"corpus+shape - none+shape", "predicted - none", "predicted+shape - none+shape", "auxiliary - none",
+                         "pretrained - corpus", "eight-types - corpus"}
+    assert part.endswith("Predicted tags, pretrained POS embeddings and what three rarer types cost are undecided.")
+
+
 SPEED = (ROOT / "benchmarks/README.md").read_text("utf-8")
 VERDICTS = {"costs nothing", "undecided", "costs F1"}
 

@@ -485,13 +485,24 @@ def test_page_of_a_search_says_when_and_by_which_commit(tmp_path):
     before = datetime.now(UTC).replace(microsecond=0)
     (tmp_path / "best.yaml").write_text("epochs: 2\n")
     trials = pd.DataFrame({"trial": [0, 1], "validation_f1": [0.7, 0.8], "epochs": [1, 2], "state": "complete"})
-    page = soup(report.write_search(tmp_path, "Which?", trials, None, {"commit": "abc1234def5678"}))
+    page = soup(report.write_search(tmp_path, "Which?", "Few trials.", trials, None, {"commit": "abc1234def5678"}))
     assert before <= datetime.fromisoformat(page.select_one(".made time")["datetime"]) <= datetime.now(UTC)
     assert text(page.select_one(".made")).endswith("Commit abc1234def") and "started from" not in text(page)
-    page = soup(report.write_search(tmp_path, "Which?", trials, 0, {}))
+    assert "The best of 2 trials has" in text(page.main) and "Few trials." in text(page.main)
+    page = soup(report.write_search(tmp_path, "Which?", "", trials[:1], None, {}))
+    assert "The best of 1 trial has" in text(page.main)
+    page = soup(report.write_search(tmp_path, "Which?", "Few trials.", trials, 0, {}))
     assert "Trial 0 is the setting that the search started from: 0.700." in text(page)
-    page = soup(report.write_search(tmp_path, "Which?", trials.assign(state=["pruned", "complete"]), 0, {}))
+    page = soup(report.write_search(tmp_path, "Which?", "Few trials.", trials.assign(state=["pruned", "complete"]), 0, {}))
     assert "Trial 0 is the setting that the search started from: it was ended early." in text(page)
+
+
+def test_intervals_are_not_broken_and_long_names_of_rows_may_be():
+    name = "(corpus-shape - none-shape) - (corpus - none)"
+    frame = pd.DataFrame({"interval": ["+0.0071 to +0.0211", "–"], "verdict": ["1 to a", "2"]}, index=[name, "short"])
+    [first, second] = BeautifulSoup(report._refine(frame.to_html())[2], "html.parser").select("tbody tr")
+    assert first.th["class"] == ["long"] and "long" not in second.th["class"]
+    assert ["num" in cell["class"] for cell in first("td")] == [True, False]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -334,8 +334,8 @@ def test_fingerprints_leave_the_entity_types_out(write, tmp_path):
 @pytest.mark.parametrize("count, values, message", [
     (1, {}, "1 sentences cannot be split"),
     (2, {}, "2 sentences cannot be split"),
-    (99, {"split": "blocks"}, "99 sentences cannot be split"),  # one block
-    (199, {"split": "blocks"}, "199 sentences cannot be split"),  # two blocks: none left for validation
+    (99, {"split": "blocks"}, "99 sentences, 1 block of 100, cannot be split"),  # one block
+    (199, {"split": "blocks"}, "199 sentences, 2 blocks of 100, cannot be split"),  # two blocks: none left for validation
     (100, {"max_sentences": 1}, "cannot be split"),
     (20, {"test_size": 0.99}, "20 sentences cannot be split"),
 ])

@@ -225,6 +225,12 @@ def test_what_is_neither_a_text_nor_words_is_refused(plain, given):
         plain(given)
 
 
+@pytest.mark.parametrize("words", [["Ada", ""], [" "], ["Ada", "\t", "slept"]])
+def test_an_empty_word_is_refused(plain, words):
+    with pytest.raises(ValueError, match="an empty word: "):
+        plain(words)
+
+
 def test_streams_keep_a_thousand_lines_in_memory(plain, monkeypatch):
     monkeypatch.setattr(tagger, "AT_ONCE", 7)
     read = []
