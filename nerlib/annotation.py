@@ -117,8 +117,9 @@ def telling(table: pd.DataFrame, aligned: pd.DataFrame, count: int = 3) -> list[
         corpus, model = "no mention" if kind == "spurious" else name[1], "no mention" if kind == "missed" else name[2]
         what = f"{corpus} with another boundary" if kind == "boundary" else f"{corpus} in the corpus, {model} by the model"
         what = _division(table, example) if example["divided"] else what
-        note = f"{kind}, {number:,} {'error' if number == 1 else 'errors'}, as {name[0]!r}: {what}"
-        chosen.append(((example["part"], example["sentence"]), note + (f", {times} times" if times > 1 else "")))
+        of_them = f"of which {times:,} " * (times > 1)
+        note = f"{kind}, {number:,} {'error' if number == 1 else 'errors'}, {of_them}as {name[0]!r}: {what}"
+        chosen.append(((example["part"], example["sentence"]), note))
     return chosen
 
 

@@ -66,7 +66,7 @@ def test_telling_errors_are_the_most_frequent_of_the_most_frequent_kinds_in_the_
                                  ["Bern or Rome", "B-geo O B-geo", "B-org O B-geo"], ["May May", "O O", "B-tim O"],
                  ["New York", "B-geo I-geo", "B-geo O"], ["a b", "O O", "O B-tim"]).assign(loss=1.0)
     told = annotation.telling(rows, evaluation.align(rows))
-    assert told == [(("test", 1), "type, 4 errors, as 'Rome': geo in the corpus, org by the model, 3 times"),
+    assert told == [(("test", 1), "type, 4 errors, of which 3 as 'Rome': geo in the corpus, org by the model"),
                     (("test", 4), "spurious, 2 errors, as 'May': no mention in the corpus, tim by the model"),
                     (("test", 5), "boundary, 1 error, as 'New York': geo with another boundary")]
     assert len(annotation.telling(rows, evaluation.align(rows), 1)) == 1
