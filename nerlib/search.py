@@ -21,6 +21,7 @@ import optuna
 import pandas as pd
 import torch
 import yaml
+from optuna.trial import TrialState
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from nerlib import lock, plots, report, runs, training
@@ -28,7 +29,7 @@ from nerlib.params import Params
 from nerlib.plan import Plan
 from nerlib.provenance import commit, git_state
 from nerlib.split import READ, load
-from nerlib.study import FINISHED, RANDOM, begin_again, opened
+from nerlib.study import FINISHED, RANDOM, ask, begin_again, opened
 
 FIXED = READ | {"run", "seed", "score_test"}  # trials that differ in what is scored, or by luck, cannot be compared
 WHOLE_NUMBERS = {name for name, field in Params.model_fields.items() if field.annotation is int}
@@ -135,7 +136,11 @@ def _work(search: Search, data: str, worker: int, parent: int, missing: Semaphor
         study = search.study(worker)
         with contextlib.suppress(KeyboardInterrupt):  # the parent tells of it
             while missing.acquire(block=False):
-                study.optimize(objective, n_trials=1)
+                trial = ask(study, runs.folder(search.name) / "study.db")
+                try:
+                    study.tell(trial, objective(trial))
+                except optuna.TrialPruned:
+                    study.tell(trial, state=TrialState.PRUNED)
 
 
 def run(search: Search, data: str = "", workers: int = 0) -> Path:

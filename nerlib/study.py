@@ -1,5 +1,6 @@
 """The trials of a search, in a file (Optuna's SQLite): opened by each of its processes, resumed where it was killed."""
 
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ def opened(file: Path, name: str, seed: int, worker: int = 0) -> optuna.Study:
     begun_at = seed * 10**6 + worker * 10**4 + len(study.get_trials())  # a resumed study draws new values
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM, seed=begun_at, constant_liar=True)
     return study
+
+
+def ask(study: optuna.Study, file: Path) -> optuna.Trial:
+    """The next trial, a queued one or a new one. SQLite locks no row: two processes that ask at once could be given the same
+    queued trial."""
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return study.ask()
 
 
 def begin_again(study: optuna.Study) -> None:

@@ -1,5 +1,6 @@
 """Searches: their files, and a real study of a tiny encoder, interrupted and resumed."""
 
+import multiprocessing
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from nerlib import results, runs, training
 from nerlib.params import Params
 from nerlib.results_page import search as section
 from nerlib.search import Search, run
-from nerlib.study import FINISHED, begin_again, opened
+from nerlib.study import FINISHED, ask, begin_again, opened
 
 FEW = {"name": "few", "question": "which?", "trials": 6, "log_between": {"learning_rate": [1e-4, 1e-2]},
        "among": {"pos": ["none", "corpus"]}, "between": {"epochs": [1, 3]}, "common": {"max_sentences": 200, "batch_size": 16}}
@@ -103,6 +104,27 @@ def search_file(tmp_path, tiny):
 def start(file):
     return subprocess.Popen([sys.executable, "-m", "nerlib.search", str(file), "--workers", "2"], cwd=runs.ROOT, text=True,
                             start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def take(file, gate, taken, count):
+    """Ask for `count` trials as soon as all processes do."""
+    study = opened(file, "queue", 0)
+    gate.wait()
+    taken.put([ask(study, file).number for _ in range(count)])
+
+
+def test_queued_trials_are_given_to_one_process_each(tmp_path):
+    context, study = multiprocessing.get_context("spawn"), opened(tmp_path / "study.db", "queue", 0)
+    for number in range(60):
+        study.enqueue_trial({"x": number})
+    gate, taken = context.Barrier(3), context.Queue()
+    processes = [context.Process(target=take, args=(tmp_path / "study.db", gate, taken, 20)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    numbers = [number for _ in processes for number in taken.get(timeout=120)]
+    for process in processes:
+        process.join()
+    assert sorted(numbers) == list(range(60))
 
 
 @pytest.mark.slow
