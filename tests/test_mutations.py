@@ -149,7 +149,7 @@ MUTATIONS = {  # what goes wrong: file, code, broken code, the test that notices
         "lock.py", "        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n", "        pass\n",
         "test_never_half.py::test_the_lock_refuses_waits_or_is_free"),
     "a notebook on its own is not guarded": (
-        "runs.py", "        lock.take(folder(run))\n", "        folder(run)\n",
+        "runs.py", "        lock.take(folder(run, ", "        str(folder(run, ",
         "test_never_half.py::test_a_notebook_holds_the_lock_from_its_first_cell_to_its_last_unless_its_runner_does"),
     "the last of two equal names wins": (
         "yamlfile.py", "isinstance(name, Hashable) and name in lines", "False",
