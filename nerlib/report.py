@@ -35,7 +35,7 @@ FIGURES = {"03_confusion_mentions": "Rows are the types in the corpus, columns w
            "03_learning_curves": "Learning curves"}
 NAMES = {"run", "data", "data_validation", "data_test"}  # parameters that say where, not what
 DOWNLOADS = {".csv", ".ipynb", ".json", ".npy", ".parquet", ".txt"}
-NUMBER = re.compile(r"([-+−]?[\d.,]*\d(e[-+]?\d+)?\s?%?( to (?!$)|$)){1,2}|nan|[–-]", re.IGNORECASE)  # or an interval
+NUMBER = re.compile(r"[-+−]?[\d.,]*\d(e[-+]?\d+)?\s?%?|nan|[–-]", re.IGNORECASE)
 
 
 def write_pages(run_folder: Path) -> Path:
@@ -82,10 +82,10 @@ def write_index(run_folder: Path) -> Path:
     files = [(path.name, path.stat().st_size) for path in sorted(run_folder.iterdir()) if path.suffix in DOWNLOADS]
     files += [(f"{path.name}/", sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
               for path in (run_folder / "figures", run_folder / "model") if path.is_dir()]
-    tested, warning = "test" if metrics.get("test") else "validation", card.warning(_trained(run_folder, "run.json"), metrics)
+    tested = "test" if metrics.get("test") else "validation"
     part = metrics.get(tested) if isinstance(metrics.get(tested), dict) else {}
     return _page("front.html.j2", run_folder / "index.html", pages,
-                 metrics=metrics, figures=figures, files=files, stages=stages, part=tested, warning=warning,
+                 metrics=metrics, figures=figures, files=files, stages=stages, part=tested, warning=card.warning,
                  source=evaluation.source_report(part["default"]).get("source") if part.get("default") else None,
                  errors=_telling(run_folder, tested) if metrics else None)
 
@@ -223,7 +223,8 @@ def _refine(html: str) -> tuple[str, list[tuple[str, str, str]], str]:
             th["scope"] = "col" if th.find_parent("thead") else "row"
             th["class"] = [*th.get("class", []), *["long"] * (len(th.get_text()) > 40)]  # may be broken
         columns = zip(*(reversed(row(["td", "th"])) for row in table.select("tbody tr")), strict=False)
-        numeric = [all(NUMBER.fullmatch(cell.get_text(strip=True)) for cell in column) for column in columns]
+        numeric = [all(NUMBER.fullmatch(end) for cell in column for end in cell.get_text(strip=True).split(" to "))
+                   for column in columns]
         for row in table("tr"):  # from the right, since cells that span rows are missing on the left
             for cell, is_number in zip(reversed(row(["td", "th"])), numeric, strict=False):
                 cell["class"] = [*cell.get("class", []), *(["num"] if is_number else [])]
